@@ -1,0 +1,1 @@
+"""What a layer and a rule are."""

@@ -1,0 +1,228 @@
+"""Layers made of layers. Each child sees its own part of params and state, and the key `fold_in(key, index)`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.errors import InputError, inside, require
+from fnn.core.layer import Layer, Params, Spec, State, lift, spec_of
+
+Children = tuple[tuple[str, Layer], ...]
+
+
+def identity() -> Layer:
+    """A layer that returns its input: the default shortcut of `residual`."""
+    return lift(lambda params, x: x, name="identity")
+
+
+def serial(*layers: Layer, **named: Layer) -> Layer:
+    """Feed each layer's output to the next.
+
+    Positional layers are named by position and kind (`00_conv`, `01_relu`), keyword layers by their keyword; positional
+    ones come first. A child without parameters (or state) has no entry in params (or state).
+
+    Raises:
+      InputError: an argument is no Layer; params or state do not fit; and whatever a child raises, with the path to it.
+
+    >>> import jax, fnn
+    >>> net = fnn.serial(hidden=fnn.dense(4), act=fnn.relu(), out=fnn.dense(2))
+    >>> params, state = net.init(jax.random.key(0), (1, 3))
+    >>> jax.tree.map(lambda p: p.shape, params["hidden"])
+    {'bias': (4,), 'kernel': (3, 4)}
+    >>> y, state = net.apply(params, state, jax.numpy.ones((5, 3)))
+    >>> y.shape
+    (5, 2)
+    """
+    children = _name_children("serial", layers, named)
+
+    def run(call: Callable, join: Callable, x: Any) -> Any:
+        for i in range(len(children)):
+            x = call(i, x)
+        return x
+
+    return _compose("serial", children, run, lambda kids: serial(**_renamed(children, kids)))
+
+
+def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = None) -> Layer:
+    """`after(body(x) + shortcut(x))`: a residual block (He et al., 2016, https://arxiv.org/abs/1512.03385, eq. 1).
+
+    Args:
+      body: the function to learn.
+      shortcut: how x reaches the sum, `identity()` by default; a 1x1 convolution where the shape changes.
+      after: what follows the sum, `identity()` by default; `relu()` in the original.
+
+    Raises:
+      InputError: body and shortcut return different shapes.
+    """
+    children = (("body", body), ("shortcut", shortcut or identity()), ("after", after or identity()))
+    _require_layers("residual", children)
+
+    def add(fx: jax.Array, sx: jax.Array) -> jax.Array:
+        require(
+            fx.shape == sx.shape,
+            "residual",
+            f"a shortcut of shape {fx.shape}, as the body returns",
+            f"{sx.shape}",
+            "give the shortcut the body's stride and features, for example conv(features, 1, stride=2)",
+        )
+        return fx + sx
+
+    def run(call: Callable, join: Callable, x: Any) -> Any:
+        return call(2, join(add, call(0, x), call(1, x)))
+
+    return _compose("residual", children, run, lambda kids: residual(*kids))
+
+
+def parallel(*branches: Layer, merge: Callable[[Sequence[Any]], Any], **named: Layer) -> Layer:
+    """Give every branch the same x and merge the list of their outputs.
+
+    Args:
+      *branches: layers named by position and kind.
+      merge: `[y_1, ..., y_n] -> y`, for example `fnn.concat` (channels) or Python's `sum`.
+      **named: further branches, named by keyword.
+    """
+    children = _name_children("parallel", branches, named)
+    require(callable(merge), "parallel", "a function merge=", repr(merge), "use merge=fnn.concat or merge=sum")
+
+    def run(call: Callable, join: Callable, x: Any) -> Any:
+        return join(lambda *ys: merge(list(ys)), *[call(i, x) for i in range(len(children))])
+
+    return _compose("parallel", children, run, lambda kids: parallel(merge=merge, **_renamed(children, kids)))
+
+
+def concat(ys: Sequence[jax.Array]) -> jax.Array:
+    """Concatenate along the last axis, the channels: a `merge` for `parallel`."""
+    return jnp.concatenate(ys, axis=-1)
+
+
+def repeat(layer: Layer, n: int) -> Layer:
+    """n copies of `layer` in a row, each with its own params and state, traced once.
+
+    params and state have the tree of one copy with a new leading axis of size n. The copies run in a `lax.scan`, so
+    compile time does not grow with n. Equals `serial` of n copies, keys included.
+
+    Raises:
+      InputError: n < 1, or the layer changes the shape or dtype of its input.
+    """
+    require(isinstance(n, int) and n >= 1, "repeat", "a number of copies n >= 1", n, "use n >= 1")
+    _require_layers("repeat", ((layer.name if isinstance(layer, Layer) else "layer", layer),))
+
+    def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
+        x = spec_of(x)
+        with inside(layer.name):
+            _, _, y = jax.eval_shape(lambda k: layer.init_spec(k, x), key)
+            params, state = jax.vmap(lambda k: layer.init(k, x))(_fold(key, n))
+        require(spec_of(y) == x, "repeat", f"a layer that keeps {x}", f"{y}", "repeat only layers that keep the shape")
+        return params, state, x
+
+    def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
+        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves((params, state))}
+        require(sizes <= {(n,)}, "repeat", f"params and state stacked {n} deep", sizes, "pass those that init returned")
+
+        def step(x: Any, copy: tuple) -> tuple[Any, State]:
+            p, s, k = copy
+            return layer.apply(p, s, x, train=train, key=k)
+
+        with inside(layer.name):
+            return jax.lax.scan(step, x, (params, state, None if key is None else _fold(key, n)), length=n)
+
+    return Layer(
+        lambda key, x: init_spec(key, x)[:2],
+        apply,
+        "repeat",
+        ((layer.name, layer),),
+        lambda kids: repeat(kids[0], n),
+        n,
+        init_spec,
+    )
+
+
+def remat(layer: Layer, policy: Callable | None = None) -> Layer:
+    """The same layer, whose intermediate values are computed again in the backward pass instead of stored.
+
+    Args:
+      layer: any layer; params, state, values and gradients stay exactly as they are.
+      policy: which values to keep all the same, one of `jax.checkpoint_policies`.
+    """
+    _require_layers("remat", (("layer", layer),))
+
+    def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
+        def run(params: Params, state: State, x: Any, key: Any) -> tuple[Any, State]:
+            return layer.apply(params, state, x, train=train, key=key)
+
+        return jax.checkpoint(run, policy=policy)(params, state, x, key)
+
+    rebuild = (lambda kids: remat(layer.rebuild(kids), policy)) if layer.rebuild else None
+    return Layer(layer.init, apply, layer.name, layer.children, rebuild, layer.copies, layer.init_spec)
+
+
+def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) -> Layer:
+    """A layer whose wiring is `run(call, join, x)`: `call(i, x)` is child i, `join(f, *ys)` is f(*ys).
+
+    The one wiring serves both halves: init runs it on shapes, apply on arrays.
+    """
+    names = [name for name, _ in children]
+
+    def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
+        params, state = {}, {}
+
+        def call(i: int, x: Spec) -> Spec:
+            name, child = children[i]
+            with inside(name):
+                p, s, y = child.init_spec(jax.random.fold_in(key, i), x)
+            params.update({name: p} if p else {})
+            state.update({name: s} if s else {})
+            return y
+
+        y = run(call, jax.eval_shape, spec_of(x))
+        return params, state, y
+
+    def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
+        _require_tree(kind, names, "params", params)
+        _require_tree(kind, names, "state", state)
+        new_state = {}
+
+        def call(i: int, x: Any) -> Any:
+            name, child = children[i]
+            child_key = None if key is None else jax.random.fold_in(key, i)
+            with inside(name):
+                y, s = child.apply(params.get(name, {}), state.get(name, {}), x, train=train, key=child_key)
+            new_state.update({name: s} if s else {})
+            return y
+
+        return run(call, lambda f, *ys: f(*ys), x), new_state
+
+    return Layer(lambda key, x: init_spec(key, x)[:2], apply, kind, children, rebuild, 1, init_spec)
+
+
+def _fold(key: jax.Array, n: int) -> jax.Array:
+    return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
+
+
+def _name_children(kind: str, layers: Sequence[Layer], named: Mapping[str, Layer]) -> Children:
+    width = max(2, len(str(len(layers) - 1)))
+    names = [f"{i:0{width}d}_{getattr(layer, 'name', '?')}" for i, layer in enumerate(layers)]
+    children = (*zip(names, layers, strict=True), *named.items())
+    require(len({name for name, _ in children}) == len(children), kind, "different names", names, "rename a keyword")
+    _require_layers(kind, children)
+    return children
+
+
+def _renamed(children: Children, kids: Sequence[Layer]) -> dict[str, Layer]:
+    return {name: kid for (name, _), kid in zip(children, kids, strict=True)}
+
+
+def _require_layers(kind: str, children: Children) -> None:
+    for name, child in children:
+        if not isinstance(child, Layer):
+            hint = "call it: relu() makes a layer, relu does not" if callable(child) else "wrap functions with fnn.lift"
+            raise InputError(kind, f"a Layer for {name}", repr(child), hint)
+
+
+def _require_tree(kind: str, names: Sequence[str], what: str, tree: Any) -> None:
+    if not isinstance(tree, Mapping) or not set(tree) <= set(names):
+        got = sorted(tree) if isinstance(tree, Mapping) else type(tree).__name__
+        raise InputError(kind, f"{what} with keys among {list(names)}", str(got), f"pass the {what} that init returned")

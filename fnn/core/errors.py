@@ -1,0 +1,71 @@
+"""One kind of error for everything a caller can get wrong: where, what was expected, what came, how to mend it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax.numpy as jnp
+
+
+class InputError(ValueError):
+    """A call that cannot be right.
+
+    Args:
+      where: the function or layer that noticed (`"conv"`).
+      expected: what it needs, in words and shapes.
+      got: what came.
+      fix: what the caller can do about it.
+
+    Attributes:
+      path: names of the enclosing layers, outermost first; combinators fill it while the error travels up.
+    """
+
+    def __init__(self, where: str, expected: str, got: str, fix: str):
+        super().__init__(where, expected, got, fix)
+        self.where, self.expected, self.got, self.fix = where, expected, got, fix
+        self.path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        at = f"in {'/'.join(self.path)}: " if self.path else ""
+        return f"{at}{self.where} expected {self.expected}; got {self.got}; {self.fix}"
+
+
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Put `name` in front of the layer path of any error that leaves the block."""
+    try:
+        yield
+    except InputError as error:
+        error.path = (name, *error.path)
+        raise
+    except Exception as error:
+        error.add_note(f"in layer {name!r}")
+        raise
+
+
+def require(ok: bool, where: str, expected: str, got: object, fix: str) -> None:
+    """Raise `InputError` unless `ok`."""
+    if not ok:
+        raise InputError(where, expected, str(got), fix)
+
+
+def require_floats(where: str, **arrays: object) -> None:
+    """Refuse integer arrays, and arrays of different dtypes: silent promotion would hide a slow or wrong program.
+
+    Entries that are None (an absent bias) are passed over.
+    """
+    dtypes = {}
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        require(hasattr(array, "dtype"), where, f"an array for {name}", type(array).__name__, "pass a jax or numpy array")
+        require(
+            jnp.issubdtype(array.dtype, jnp.floating),
+            where,
+            f"a floating-point {name}",
+            f"{array.dtype} of shape {array.shape}",
+            f"convert it, for example {name}.astype(jnp.float32)",
+        )
+        dtypes[name] = str(array.dtype)
+    if len(set(dtypes.values())) > 1:
+        came = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise InputError(where, "one dtype for all arguments", came, "cast them to one dtype with .astype")

@@ -1,0 +1,119 @@
+"""A rule is an operation with its derivative written by hand and all that a checker needs; `gradients` chooses who differentiates."""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import jax
+
+from fnn.core.cases import Case
+from fnn.core.errors import InputError, require
+from fnn.core.sharding import align
+
+Mode = Literal["hand", "auto"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Modes:
+    """Who differentiates: `default`, except for the rules named in `named`."""
+
+    default: Mode = "hand"
+    named: tuple[tuple[str, Mode], ...] = ()
+
+    def of(self, rule: str) -> Mode:
+        return dict(self.named).get(rule, self.default)
+
+
+# A user context is part of the key of every jit and trace cache: a function compiled in one mode never runs in another.
+_modes = jax.make_user_context(_Modes())
+_registry: dict[str, "Rule"] = {}
+
+
+@contextmanager
+def gradients(mode: Mode | Mapping[str, Mode]) -> Iterator[None]:
+    """Choose hand-written or automatic gradients for everything traced or run inside the block.
+
+    Already jitted functions obey too: they are traced once a mode, and going back finds the first compilation again.
+    Blocks nest; a mapping changes only the rules it names. A thread started inside the block begins with the default
+    (`"hand"`), as it does for every JAX context.
+
+    Args:
+      mode: `"hand"`, `"auto"`, or a mapping from rule names to one of them: `{"conv": "auto"}`. `rules()` lists the names.
+
+    Raises:
+      InputError: an unknown mode or rule name.
+
+    >>> import jax, fnn
+    >>> with fnn.gradients("auto"):
+    ...     slope = jax.grad(fnn.ops.relu)(3.0)
+    >>> float(slope)
+    1.0
+    """
+    old = _modes.value
+    if isinstance(mode, Mapping):
+        unknown = sorted(set(mode) - set(_registry))
+        require(not unknown, "gradients", f"rule names among {sorted(_registry)}", unknown, "name a registered rule")
+        new = dataclasses.replace(old, named=tuple(sorted({**dict(old.named), **mode}.items())))
+    else:
+        new = _Modes(mode)
+    for value in (new.default, *dict(new.named).values()):
+        require(value in ("hand", "auto"), "gradients", '"hand" or "auto"', repr(value), "choose one of the two")
+    with _modes(new):
+        yield
+
+
+def rules() -> dict[str, "Rule"]:
+    """All registered rules by name, as a new dict."""
+    return dict(_registry)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Rule:
+    """An operation `rule(spec, *args) -> output` whose backward pass is written by hand.
+
+    The first argument of every function below is `spec`, one frozen and hashable value that holds the static options
+    (None where there are none). Registration happens on construction.
+
+    Args:
+      name: how `gradients` and reports call it.
+      forward: `(spec, *args) -> output`, the plain JAX form. JAX differentiates it in "auto" mode, so it is the baseline
+        of truth and of speed.
+      fwd: `(spec, *args) -> (output, residuals)`, the hand-written forward; it also serves calls without a gradient.
+      bwd: `(spec, residuals, cotangent) -> cotangents`, a tuple with one entry an argument, each in the dtype of its
+        argument; None for integers, keys and absent arguments.
+      reference: `(spec, *args) -> output`, the textbook formula in loops, for tests alone.
+      cases: arguments that exercise every option; `fnn.core.cases.case` makes one.
+
+    Raises:
+      InputError: no cases, or another rule already has this name.
+    """
+
+    name: str
+    forward: Callable
+    fwd: Callable
+    bwd: Callable
+    reference: Callable
+    cases: tuple[Case, ...]
+    _hand: Callable = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self):
+        where = f"Rule {self.name!r}"
+        require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
+        old = _registry.get(self.name)
+        if old is not None and (old.fwd.__module__, old.fwd.__qualname__) != (self.fwd.__module__, self.fwd.__qualname__):
+            raise InputError(where, "a new name", f"one registered by {old.fwd.__module__}", "choose another name")
+
+        def primal(spec: Hashable, *args: Any) -> Any:
+            return self.fwd(spec, *args)[0]
+
+        hand = jax.custom_vjp(primal, nondiff_argnums=(0,))
+        hand.defvjp(self.fwd, self.bwd)
+        object.__setattr__(self, "_hand", hand)
+        _registry[self.name] = self
+
+    def __call__(self, spec: Hashable, *args: Any) -> Any:
+        """Run the operation, differentiated as `gradients` says."""
+        if _modes.value.of(self.name) == "auto":
+            return self.forward(spec, *args)
+        return self._hand(spec, *align(*args))

@@ -1,0 +1,3 @@
+"""Layers: `init` and `apply` over the functions of `fnn.ops`."""
+
+from fnn.layers.dense import dense as dense

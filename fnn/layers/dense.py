@@ -1,0 +1,41 @@
+"""Dense layer: `ops.dense` with its parameters."""
+
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from fnn import ops
+from fnn.core.errors import require
+from fnn.core.layer import Layer, lift, weights
+
+
+def dense(
+    features: int,
+    *,
+    bias: bool = True,
+    kernel_init: jax.nn.initializers.Initializer = initializers.he_normal(),  # noqa: B008
+    bias_init: jax.nn.initializers.Initializer = initializers.zeros,
+) -> Layer:
+    """x: (..., C) -> (..., features).
+
+    Args:
+      features: output features K, at least 1.
+      bias: whether to add a learned bias.
+      kernel_init, bias_init: initialisers from `jax.nn.initializers`; kernel (C, K), bias (K,).
+
+    Raises:
+      InputError: features < 1; and what `ops.dense` raises.
+    """
+    require(features >= 1, "dense", "features >= 1", features, "use at least one output feature")
+
+    def init(key, x):
+        require(x.ndim >= 1, "dense", "x of shape (..., C)", x.shape, "give x a last axis")
+        kernel_key, bias_key = jax.random.split(key)
+        params = {"kernel": kernel_init(kernel_key, (x.shape[-1], features), x.dtype)}
+        return params | ({"bias": bias_init(bias_key, (features,), x.dtype)} if bias else {})
+
+    def apply(params, x):
+        kernel, b = weights("dense", params, "kernel", optional=("bias",))
+        return ops.dense(x, kernel, b)
+
+    return lift(apply, init, name="dense")

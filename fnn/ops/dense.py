@@ -1,0 +1,84 @@
+"""Dense: y = x W + b over the last axis.
+
+Shapes: x (..., C), kernel W (C, K), bias b (K,), y and its cotangent dy (..., K).
+
+    dx = dy W^T        dW = sum over leading axes of x^T dy        db = sum over leading axes of dy
+
+Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.5.6.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.cases import case
+from fnn.core.errors import require, require_floats
+from fnn.core.rule import Rule
+from fnn.core.sharding import contract
+
+
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """x: (..., C) -> (..., K): an affine map of the last axis.
+
+    Args:
+      x: (..., C), any number of leading axes, also none.
+      kernel: (C, K).
+      bias: (K,), or None.
+
+    Raises:
+      InputError: shapes that do not fit, integer or mixed dtypes.
+
+    >>> import jax.numpy as jnp
+    >>> dense(jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones(4)).shape
+    (2, 4)
+    """
+    require_floats("dense", x=x, kernel=kernel, bias=bias)
+    require(kernel.ndim == 2, "dense", "a kernel of shape (C, K)", kernel.shape, "reshape the kernel")
+    require(
+        x.ndim >= 1 and x.shape[-1] == kernel.shape[0],
+        "dense",
+        f"x of shape (..., {kernel.shape[0]}) for a kernel {kernel.shape}",
+        x.shape,
+        "flatten x first, or init the layer with an input of this shape",
+    )
+    if bias is not None:
+        require(bias.shape == kernel.shape[1:], "dense", f"a bias {kernel.shape[1:]}", bias.shape, "reshape the bias")
+    return rule(None, x, kernel, bias)
+
+
+def _forward(spec, x, kernel, bias):
+    y = x @ kernel
+    return y if bias is None else y + bias
+
+
+def _fwd(spec, x, kernel, bias):
+    return _forward(spec, x, kernel, bias), (x, kernel, bias)
+
+
+def _bwd(spec, residuals, dy):
+    x, kernel, bias = residuals
+    leading = tuple(range(dy.ndim - 1))
+    dx = contract(dy, kernel, ((dy.ndim - 1,), (1,)), like=x)
+    dkernel = contract(x, dy, (leading, leading), like=kernel)
+    dbias = None if bias is None else dy.sum(leading, dtype=jnp.promote_types(dy.dtype, jnp.float32)).astype(dy.dtype)
+    return dx, dkernel, dbias
+
+
+def _reference(spec, x, kernel, bias):
+    y = jnp.stack([(x * kernel[:, k]).sum(-1) for k in range(kernel.shape[1])], -1)
+    return y if bias is None else y + bias
+
+
+rule = Rule(
+    name="dense",
+    forward=_forward,
+    fwd=_fwd,
+    bwd=_bwd,
+    reference=_reference,
+    cases=(
+        case(None, (8, 3), (3, 4), (4,)),
+        case(None, (8, 3), (3, 4), None),
+        case(None, (8, 5, 2, 3), (3, 4), (4,)),
+        case(None, (3,), (3, 2), (2,), batched=False),
+        case(None, (0, 3), (3, 2), (2,), batched=False),
+    ),
+)

@@ -1,0 +1,52 @@
+"""How tests compare gradients: leaf by leaf, each scaled by its own norm, dtype included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+def is_float(a):
+    return a is not None and jnp.issubdtype(a.dtype, jnp.floating)
+
+
+def assert_close(got, want, *, ulps=64, names=""):
+    """Trees agree: same structure, dtypes and shapes; each leaf within `ulps` of its dtype's epsilon, relative to its norm."""
+    got_leaves, got_tree = jax.tree.flatten(got)
+    want_leaves, want_tree = jax.tree.flatten(want)
+    assert got_tree == want_tree, f"{names}: {got_tree} is not {want_tree}"
+    for i, (a, b) in enumerate(zip(got_leaves, want_leaves, strict=True)):
+        assert a.dtype == b.dtype, f"{names} leaf {i}: {a.dtype} is not {b.dtype}"
+        assert a.shape == b.shape, f"{names} leaf {i}: {a.shape} is not {b.shape}"
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            continue
+        eps = float(jnp.finfo(a.dtype).eps) if jnp.issubdtype(a.dtype, jnp.floating) else 0.0
+        wide_a, wide_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        scale = np.sqrt(np.mean(wide_b**2)) if b.size else 0.0
+        error = np.max(np.abs(wide_a - wide_b), initial=0.0)
+        assert error <= ulps * eps * max(scale, np.max(np.abs(wide_b), initial=0.0)), (
+            f"{names} leaf {i}: off by {error:.3g} where the leaf has scale {scale:.3g}"
+        )
+
+
+def cotangent_like(y, seed=7):
+    """A random cotangent for every floating leaf of y."""
+    leaves, tree = jax.tree.flatten(y)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return jax.tree.unflatten(
+        tree, [jax.random.normal(k, a.shape).astype(a.dtype) for k, a in zip(keys, leaves, strict=True)]
+    )
+
+
+def float_vjp(f, args):
+    """f(*args) and the pullback onto the floating arguments; the others are held fixed."""
+    where = [i for i, a in enumerate(args) if is_float(a)]
+
+    def on_floats(*floats):
+        full = list(args)
+        for i, a in zip(where, floats, strict=True):
+            full[i] = a
+        return f(*full)
+
+    return jax.vjp(on_floats, *[args[i] for i in where])
