@@ -1,5 +1,6 @@
 """Neural networks as plain JAX functions, with backward rules written by hand and proven."""
 
+from fnn import data as data
 from fnn import ops as ops
 from fnn.core.combinators import concat as concat
 from fnn.core.combinators import identity as identity
@@ -14,4 +15,34 @@ from fnn.core.layer import lift as lift
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
 from fnn.core.rule import rules as rules
+from fnn.layers.activation import elu as elu
+from fnn.layers.activation import gelu as gelu
+from fnn.layers.activation import leaky_relu as leaky_relu
+from fnn.layers.activation import log_softmax as log_softmax
+from fnn.layers.activation import relu as relu
+from fnn.layers.activation import sigmoid as sigmoid
+from fnn.layers.activation import silu as silu
+from fnn.layers.activation import softmax as softmax
+from fnn.layers.activation import softplus as softplus
+from fnn.layers.activation import tanh as tanh
+from fnn.layers.conv import conv as conv
+from fnn.layers.conv import conv_transpose as conv_transpose
+from fnn.layers.conv import depthwise_conv as depthwise_conv
+from fnn.layers.conv import filter_pool as filter_pool
+from fnn.layers.conv import separable_conv as separable_conv
 from fnn.layers.dense import dense as dense
+from fnn.layers.dropout import dropout as dropout
+from fnn.layers.norm import batch_norm as batch_norm
+from fnn.layers.norm import group_norm as group_norm
+from fnn.layers.norm import layer_norm as layer_norm
+from fnn.layers.shape import flatten as flatten
+from fnn.layers.shape import reshape as reshape
+from fnn.ops.hinge import hinge as hinge
+from fnn.ops.loss import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
+from fnn.ops.loss import softmax_cross_entropy as softmax_cross_entropy
+from fnn.ops.loss import squared_error as squared_error
+from fnn.ops.metric import accuracy as accuracy
+from fnn.ops.metric import top_k_accuracy as top_k_accuracy
+from fnn.ops.metric import zero_one as zero_one
+from fnn.ops.penalty import decay_mask as decay_mask
+from fnn.ops.penalty import l2_penalty as l2_penalty

@@ -57,7 +57,9 @@ def require_floats(where: str, **arrays: object) -> None:
     for name, array in arrays.items():
         if array is None:
             continue
-        require(hasattr(array, "dtype"), where, f"an array for {name}", type(array).__name__, "pass a jax or numpy array")
+        require(
+            hasattr(array, "dtype"), where, f"an array for {name}", type(array).__name__, "pass a jax or numpy array"
+        )
         require(
             jnp.issubdtype(array.dtype, jnp.floating),
             where,

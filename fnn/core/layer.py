@@ -19,10 +19,10 @@ class Layer:
     """A pair of pure functions on explicit dicts of arrays.
 
     Args:
-      init: `(key, x) -> (params, state)`. x is an array, a `jax.ShapeDtypeStruct`, or a shape tuple (float32): only shape
-        and dtype count. Whoever writes a layer is always handed ShapeDtypeStructs.
-      apply: `(params, state, x, *, train=False, key=None) -> (y, state)`. The state that comes out has the tree, shapes and
-        dtypes of the one that went in. `key` is needed in training by stochastic layers, and never in evaluation.
+      init: `(key, x) -> (params, state)`. x is an array, a `jax.ShapeDtypeStruct`, or a shape tuple (float32): only
+        shape and dtype count. Whoever writes a layer is always handed ShapeDtypeStructs.
+      apply: `(params, state, x, *, train=False, key=None) -> (y, state)`. The state that comes out has the tree, shapes
+        and dtypes of the one that went in. `key` is needed in training by stochastic layers, and never in evaluation.
       name: what kind of layer this is, for paths and tables.
       children: named layers this one is made of; `()` for a leaf.
       rebuild: the same composition around other children; how `inspect` looks inside without hooks.

@@ -1,4 +1,4 @@
-"""A rule is an operation with its derivative written by hand and all that a checker needs; `gradients` chooses who differentiates."""
+"""A rule is an operation with its derivative written by hand; `gradients` chooses who differentiates."""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -39,7 +39,7 @@ def gradients(mode: Mode | Mapping[str, Mode]) -> Iterator[None]:
     (`"hand"`), as it does for every JAX context.
 
     Args:
-      mode: `"hand"`, `"auto"`, or a mapping from rule names to one of them: `{"conv": "auto"}`. `rules()` lists the names.
+      mode: `"hand"`, `"auto"`, or a mapping from rule names (`rules()` has them) to one of the two: `{"conv": "auto"}`.
 
     Raises:
       InputError: an unknown mode or rule name.
@@ -77,8 +77,8 @@ class Rule:
 
     Args:
       name: how `gradients` and reports call it.
-      forward: `(spec, *args) -> output`, the plain JAX form. JAX differentiates it in "auto" mode, so it is the baseline
-        of truth and of speed.
+      forward: `(spec, *args) -> output`, the plain JAX form. JAX differentiates it in "auto" mode, so it is the
+        baseline of truth and of speed.
       fwd: `(spec, *args) -> (output, residuals)`, the hand-written forward; it also serves calls without a gradient.
       bwd: `(spec, residuals, cotangent) -> cotangents`, a tuple with one entry an argument, each in the dtype of its
         argument; None for integers, keys and absent arguments.
@@ -101,7 +101,10 @@ class Rule:
         where = f"Rule {self.name!r}"
         require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
         old = _registry.get(self.name)
-        if old is not None and (old.fwd.__module__, old.fwd.__qualname__) != (self.fwd.__module__, self.fwd.__qualname__):
+        if old is not None and (old.fwd.__module__, old.fwd.__qualname__) != (
+            self.fwd.__module__,
+            self.fwd.__qualname__,
+        ):
             raise InputError(where, "a new name", f"one registered by {old.fwd.__module__}", "choose another name")
 
         def primal(spec: Hashable, *args: Any) -> Any:

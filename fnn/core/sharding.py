@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, PartitionSpec
 
 
-def _varying(x: Any) -> frozenset[str]:
+def varying(x: Any) -> frozenset[str]:
     """Names of the `shard_map` axes over which x differs from device to device."""
     kind = jax.typeof(x)
     manual = getattr(kind, "manual_axis_type", None)  # JAX 0.10 and newer; `vma` before
@@ -19,31 +19,31 @@ def align(*args: Any) -> tuple:
     """Give all arguments of a rule the same varying axes inside `shard_map`.
 
     A `custom_vjp` must return a cotangent of the kind of its argument: for a replicated kernel and a sharded batch, the
-    sum over the devices. Marking the kernel as varying in front of the rule lets JAX add exactly that sum, as it does for
-    its own operations. Outside `shard_map` this does nothing.
+    sum over the devices. Marking the kernel as varying in front of the rule lets JAX add exactly that sum, as it does
+    for its own operations. Outside `shard_map` this does nothing.
     """
-    kinds = [_varying(leaf) for leaf in jax.tree.leaves(args)]
+    kinds = [varying(leaf) for leaf in jax.tree.leaves(args)]
     union = frozenset().union(*kinds)
     if all(kind == union for kind in kinds):
         return args
 
     def mark(x: Any) -> Any:
-        missing = tuple(sorted(union - _varying(x)))
+        missing = tuple(sorted(union - varying(x)))
         return lax.pcast(x, missing, to="varying") if missing else x
 
     return jax.tree.map(mark, args)
 
 
 def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array, batch: tuple = ((), ())) -> jax.Array:
-    """`lax.dot_general` that sums over the `axes` of a and b, float32 inside, returned with the dtype and sharding of `like`.
+    """`lax.dot_general` that sums over `axes` in float32 and returns the dtype and sharding of `like`.
 
     A product over a sharded batch axis must say where its result lives when mesh axes are explicit; a gradient lives
-    where the argument it belongs to does.
+    where the argument it belongs to does (replicated, if the product comes in another rank and is reshaped after).
     """
     sharding = jax.typeof(like).sharding
     explicit = AxisType.Explicit in sharding.mesh.axis_types
-    accumulate = jnp.promote_types(a.dtype, jnp.float32)
-    out = lax.dot_general(
-        a, b, (axes, batch), preferred_element_type=accumulate, out_sharding=sharding if explicit else None
-    )
+    if explicit and a.ndim + b.ndim - 2 * len(axes[0]) - len(batch[0]) != like.ndim:
+        sharding = sharding.update(spec=PartitionSpec())
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    out = lax.dot_general(a, b, (axes, batch), preferred_element_type=wide, out_sharding=sharding if explicit else None)
     return out.astype(like.dtype)

@@ -1,7 +1,6 @@
 """Dense layer: `ops.dense` with its parameters."""
 
 import jax
-import jax.numpy as jnp
 from jax.nn import initializers
 
 from fnn import ops

@@ -1,3 +1,32 @@
 """Pure functions on arrays, each with a backward rule written by hand."""
 
+from fnn.ops import filters as filters
+from fnn.ops.activation import elu as elu
+from fnn.ops.activation import gelu as gelu
+from fnn.ops.activation import leaky_relu as leaky_relu
+from fnn.ops.activation import relu as relu
+from fnn.ops.activation import sigmoid as sigmoid
+from fnn.ops.activation import silu as silu
+from fnn.ops.activation import softplus as softplus
+from fnn.ops.activation import tanh as tanh
+from fnn.ops.batch_norm import batch_norm as batch_norm
+from fnn.ops.batch_norm import batch_norm_inference as batch_norm_inference
+from fnn.ops.conv import conv as conv
+from fnn.ops.conv import conv_transpose as conv_transpose
 from fnn.ops.dense import dense as dense
+from fnn.ops.dropout import dropout as dropout
+from fnn.ops.filter_pool import filter_pool as filter_pool
+from fnn.ops.hinge import hinge as hinge
+from fnn.ops.loss import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
+from fnn.ops.loss import softmax_cross_entropy as softmax_cross_entropy
+from fnn.ops.loss import squared_error as squared_error
+from fnn.ops.metric import accuracy as accuracy
+from fnn.ops.metric import top_k_accuracy as top_k_accuracy
+from fnn.ops.metric import zero_one as zero_one
+from fnn.ops.norm import group_norm as group_norm
+from fnn.ops.norm import layer_norm as layer_norm
+from fnn.ops.pad import pad as pad
+from fnn.ops.penalty import decay_mask as decay_mask
+from fnn.ops.penalty import l2_penalty as l2_penalty
+from fnn.ops.softmax import log_softmax as log_softmax
+from fnn.ops.softmax import softmax as softmax

@@ -1,0 +1,57 @@
+"""Activations as layers: the functions of `fnn.ops` without parameters."""
+
+from fnn import ops
+from fnn.core.layer import Layer, lift
+
+
+def relu() -> Layer:
+    """max(x, 0), see `fnn.ops.relu`."""
+    return lift(lambda params, x: ops.relu(x), name="relu")
+
+
+def leaky_relu(slope: float = 0.01) -> Layer:
+    """x where x > 0, else slope x, see `fnn.ops.leaky_relu`."""
+    return lift(lambda params, x: ops.leaky_relu(x, slope), name="leaky_relu")
+
+
+def sigmoid() -> Layer:
+    """1 / (1 + e^-x), see `fnn.ops.sigmoid`."""
+    return lift(lambda params, x: ops.sigmoid(x), name="sigmoid")
+
+
+def tanh() -> Layer:
+    """The hyperbolic tangent, see `fnn.ops.tanh`."""
+    return lift(lambda params, x: ops.tanh(x), name="tanh")
+
+
+def elu(alpha: float = 1.0) -> Layer:
+    """x where x > 0, else alpha (e^x - 1), see `fnn.ops.elu`."""
+    return lift(lambda params, x: ops.elu(x, alpha), name="elu")
+
+
+def softplus() -> Layer:
+    """log(1 + e^x), see `fnn.ops.softplus`."""
+    return lift(lambda params, x: ops.softplus(x), name="softplus")
+
+
+def silu() -> Layer:
+    """x sigmoid(x), see `fnn.ops.silu`."""
+    return lift(lambda params, x: ops.silu(x), name="silu")
+
+
+def gelu(approximate: bool = True) -> Layer:
+    """x Φ(x), by default in the tanh form, see `fnn.ops.gelu`."""
+    return lift(lambda params, x: ops.gelu(x, approximate), name="gelu")
+
+
+def softmax(axis: int = -1) -> Layer:
+    """Positive numbers that sum to 1 along `axis`, see `fnn.ops.softmax`.
+
+    The losses of fnn take logits: end a network to be trained without it.
+    """
+    return lift(lambda params, x: ops.softmax(x, axis), name="softmax")
+
+
+def log_softmax(axis: int = -1) -> Layer:
+    """The logarithm of softmax along `axis`, see `fnn.ops.log_softmax`."""
+    return lift(lambda params, x: ops.log_softmax(x, axis), name="log_softmax")

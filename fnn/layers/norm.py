@@ -1,0 +1,130 @@
+"""Normalisation layers: `ops` with scale (ones) and offset (zeros), and the running averages of batch norm.
+
+At step t of training, with batch mean μ and unbiased batch variance v = var n / (n - 1), batch norm updates
+
+    mean <- mean + w (μ - mean)        var <- var + w (v - var)        w = max(1 - momentum, 1 / t)
+
+so the first steps are a plain average of all batches so far, exact from step 1 on, and later ones the usual exponential
+average. It never remembers the initial mean 0 and variance 1, which evaluation uses if there was no training.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn import ops
+from fnn.core.errors import InputError, require
+from fnn.core.layer import Layer, lift, weights
+from fnn.ops.norm import check_groups
+
+
+def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str | Sequence[str] | None = None) -> Layer:
+    """x: (N, ..., C) -> same: normalised by the batch in training, by running averages in evaluation.
+
+    params: scale (C,), offset (C,). state: mean (C,) and var (C,) in float32 (float64 for float64), count () int32, the
+    number of training steps.
+
+    Args:
+      momentum: in [0, 1], the weight of the old averages once warm (torch's momentum is 1 minus this); 1 keeps the
+        plain average of all batches.
+      epsilon: > 0, added to the variance.
+      axis_name: mesh axes over which to average inside `jax.shard_map`; without it each device has statistics, and so a
+        state, of its own. Not needed under `jax.jit`.
+
+    The running variance is unbiased, as in torch, whose trained weights thus fit; the one that normalises the batch is
+    not. Of a single entry a channel (n = 1) the variance counts as 0.
+
+    Raises:
+      InputError: momentum outside [0, 1]; a state that init did not make; and what `ops.batch_norm` raises.
+
+    >>> import jax, fnn
+    >>> layer, x = fnn.batch_norm(), jax.numpy.array([[1.0], [3.0]])
+    >>> params, state = layer.init(jax.random.key(0), x)
+    >>> y, state = layer.apply(params, state, x, train=True)
+    >>> state["mean"].tolist(), state["var"].tolist()
+    ([2.0], [2.0])
+    """
+    ok = isinstance(momentum, Real) and 0 <= momentum <= 1
+    require(ok, "batch_norm", "momentum in [0, 1]", repr(momentum), "use 0.9, which torch calls 0.1")
+
+    def init(key, x):
+        require(x.ndim >= 2, "batch_norm", "x of shape (N, ..., C)", x.shape, "add the missing axes")
+        c, wide = x.shape[-1:], jnp.promote_types(x.dtype, jnp.float32)
+        state = {"mean": jnp.zeros(c, wide), "var": jnp.ones(c, wide), "count": jnp.zeros((), jnp.int32)}
+        return _affine(x), state
+
+    def apply(params, state, x, *, train=False, key=None):
+        scale, offset = weights("batch_norm", params, "scale", "offset")
+        _check_state(state)
+        if not train:
+            y = ops.batch_norm_inference(x, scale, offset, state["mean"], state["var"], epsilon=epsilon)
+            return y, state
+        y, mean, var = ops.batch_norm(x, scale, offset, epsilon=epsilon, axis_name=axis_name)
+        n = math.prod(x.shape[:-1]) * (lax.axis_size(axis_name) if axis_name else 1)
+        return y, _update(state, momentum, mean, var * (n / max(n - 1, 1)))
+
+    return Layer(init, apply, "batch_norm")
+
+
+def layer_norm(*, epsilon: float = 1e-5) -> Layer:
+    """x: (..., C) -> same: each vector of channels normalised over itself. params: scale (C,), offset (C,).
+
+    Args:
+      epsilon: > 0, added to the variance.
+
+    Raises:
+      InputError: what `ops.layer_norm` raises.
+    """
+
+    def apply(params, x):
+        return ops.layer_norm(x, *weights("layer_norm", params, "scale", "offset"), epsilon=epsilon)
+
+    return lift(apply, lambda key, x: _affine(x), name="layer_norm")
+
+
+def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
+    """x: (N, *spatial, C) -> same: each example and group of channels normalised over itself.
+
+    params: scale (C,), offset (C,).
+
+    Args:
+      groups: number of groups G, a divisor of C; 1 takes all channels together, C each alone (instance norm).
+      epsilon: > 0, added to the variance.
+
+    Raises:
+      InputError: groups that do not divide C; and what `ops.group_norm` raises.
+    """
+
+    def init(key, x):
+        check_groups(groups, x.shape[-1])
+        return _affine(x)
+
+    def apply(params, x):
+        return ops.group_norm(x, *weights("group_norm", params, "scale", "offset"), groups=groups, epsilon=epsilon)
+
+    return lift(apply, init, name="group_norm")
+
+
+def _affine(x):
+    return {"scale": jnp.ones(x.shape[-1:], x.dtype), "offset": jnp.zeros(x.shape[-1:], x.dtype)}
+
+
+def _check_state(state):
+    names = {"mean", "var", "count"}
+    if not isinstance(state, Mapping) or set(state) != names:
+        got = sorted(state) if isinstance(state, Mapping) else type(state).__name__
+        raise InputError("batch_norm", f"state with {sorted(names)}", str(got), "pass the state that init returned")
+
+
+def _update(state, momentum, mean, var) -> dict[str, jax.Array]:
+    count = state["count"] + 1
+
+    def move(old, new):
+        weight = jnp.maximum(1 - momentum, 1 / count.astype(old.dtype))
+        return (old + weight * (new - old)).astype(old.dtype)
+
+    return {"mean": move(state["mean"], mean), "var": move(state["var"], var), "count": count}

@@ -1,0 +1,55 @@
+"""Layers that only rearrange each example: nothing learned, nothing computed."""
+
+import math
+
+from fnn.core.errors import require
+from fnn.core.layer import Layer, lift
+
+
+def flatten() -> Layer:
+    """x: (N, ...) -> (N, product of the rest): each example becomes a vector.
+
+    Raises:
+      InputError: x has no batch axis.
+
+    >>> import jax, fnn
+    >>> y, _ = fnn.flatten().apply({}, {}, jax.numpy.ones((2, 4, 4, 3)))
+    >>> y.shape
+    (2, 48)
+    """
+
+    def apply(params, x):
+        require(x.ndim >= 1, "flatten", "x of shape (N, ...)", x.shape, "give x a batch axis: x[None]")
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+    return lift(apply, name="flatten")
+
+
+def reshape(*shape: int) -> Layer:
+    """x: (N, ...) -> (N, *shape): each example takes a new shape, with its elements in the same order.
+
+    Args:
+      *shape: sizes of one example, without the batch axis; one of them may be -1: whatever is left.
+
+    Raises:
+      InputError: sizes that are no integers >= 1, more than one -1, or another number of elements than x has.
+
+    >>> import jax, fnn
+    >>> y, _ = fnn.reshape(4, -1, 1).apply({}, {}, jax.numpy.ones((2, 16)))
+    >>> y.shape
+    (2, 4, 4, 1)
+    """
+    ok = all(isinstance(n, int) and (n >= 1 or n == -1) for n in shape) and shape.count(-1) <= 1
+    require(ok, "reshape", "sizes >= 1, at most one of them -1", shape, "write reshape(4, 4, 1) or reshape(4, -1, 1)")
+    known = math.prod(n for n in shape if n != -1)
+
+    def apply(params, x):
+        require(x.ndim >= 1, "reshape", "x of shape (N, ...)", x.shape, "give x a batch axis: x[None]")
+        size = math.prod(x.shape[1:])
+        fits = size % known == 0 if -1 in shape else size == known
+        wanted = f"examples of {'a multiple of ' if -1 in shape else ''}{known} elements for the shape {shape}"
+        require(fits, "reshape", wanted, f"{size} in each of {x.shape}", "change the sizes, or use one -1")
+        # -1 is worked out an example at a time: over a batch of 0 it would be ambiguous.
+        return x.reshape(x.shape[0], *(size // known if n == -1 else n for n in shape))
+
+    return lift(apply, name="reshape")

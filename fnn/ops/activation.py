@@ -1,0 +1,206 @@
+"""Elementwise activations: y = f(x), dx = f'(x) dy.
+
+    name         f(x)                                      f'(x)                           saved
+    relu         max(x, 0)                                 [y > 0]                         y
+    leaky_relu   x if x > 0 else s x                       1 if y > 0 else s               y
+    sigmoid      σ(x) = 1 / (1 + e^-x)                     y (1 - y)                       y
+    tanh         tanh(x)                                   (1 - y)(1 + y)                  y
+    elu          x if x > 0 else a (e^x - 1)               1 if y > 0 else y + a           y
+    softplus     log(1 + e^x)                              σ(x) = 1 - e^-y                 y
+    silu         x σ(x)                                    σ (1 + x (1 - σ))               x
+    gelu         x Φ(x)                                    Φ(x) + x φ(x)                   x
+    gelu, tanh   x (1 + t) / 2, t = tanh(u),               (1 + t) (1 + x (1 - t) u') / 2  x
+                 u = √(2/π) (x + c x³)
+
+Φ and φ are the normal distribution function and density, c = 0.044715. Where f' is a function of y, y is saved: it
+lives anyway, the input of the next layer. Derivatives are taken in float32 at least and returned in the dtype of x.
+
+Sources: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.3; elu: Clevert et al.,
+https://arxiv.org/abs/1511.07289; gelu: Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415; silu: Elfwing et al.,
+https://arxiv.org/abs/1702.03118.
+"""
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.cases import Case, case, normal
+from fnn.core.errors import require, require_floats
+from fnn.core.rule import Rule
+
+_C = 0.044715
+# Beyond this |x|, f' of both gelus is 0 or 1 exactly, even in float64; x³ must not overflow into inf * 0.
+_GELU_SATURATES = 40.0
+
+
+def _dsilu(x):
+    s = jax.nn.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def _dgelu(approximate, x):
+    x = jnp.clip(x, -_GELU_SATURATES, _GELU_SATURATES)
+    if approximate:
+        k = math.sqrt(2 / math.pi)
+        t, du = jnp.tanh(k * (x + _C * x**3)), k * (1 + 3 * _C * x**2)
+        return 0.5 * (1 + t) * (1 + x * (1 - t) * du)
+    return 0.5 * jax.lax.erfc(-x * math.sqrt(0.5)) + x * jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+# name: f(option, x), then dx(option, saved, dy) and what is saved.
+_TABLE = {
+    "relu": (lambda _, x: jax.nn.relu(x), lambda _, y, dy: jnp.where(y > 0, dy, 0), "y"),
+    "leaky_relu": (lambda s, x: jnp.where(x > 0, x, s * x), lambda s, y, dy: jnp.where(y > 0, dy, s * dy), "y"),
+    "sigmoid": (lambda _, x: jax.nn.sigmoid(x), lambda _, y, dy: dy * y * (1 - y), "y"),
+    "tanh": (lambda _, x: jnp.tanh(x), lambda _, y, dy: dy * (1 - y) * (1 + y), "y"),
+    "elu": (lambda a, x: jax.nn.elu(x, a), lambda a, y, dy: jnp.where(y > 0, dy, dy * (y + a)), "y"),
+    "softplus": (lambda _, x: jax.nn.softplus(x), lambda _, y, dy: -dy * jnp.expm1(-y), "y"),
+    "silu": (lambda _, x: jax.nn.silu(x), lambda _, x, dy: dy * _dsilu(x), "x"),
+    "gelu": (lambda a, x: jax.nn.gelu(x, a), lambda a, x, dy: dy * _dgelu(a, x), "x"),
+}
+
+
+def relu(x: jax.Array) -> jax.Array:
+    """x: any shape -> same: max(x, 0). The derivative at 0 is 0.
+
+    Raises:
+      InputError: x is not floating-point (so do all functions of this file).
+
+    >>> relu(jnp.array([-1.0, 0.0, 2.0])).tolist()
+    [0.0, 0.0, 2.0]
+    """
+    return _call("relu", None, x)
+
+
+def leaky_relu(x: jax.Array, slope: float = 0.01) -> jax.Array:
+    """x: any shape -> same: x where x > 0, else slope x. The derivative at 0 is `slope`.
+
+    Args:
+      x: any floating-point array.
+      slope: a Python number >= 0.
+
+    >>> leaky_relu(jnp.array([-2.0, 4.0]), slope=0.5).tolist()
+    [-1.0, 4.0]
+    """
+    return _call("leaky_relu", _not_negative("leaky_relu", "slope", slope), x)
+
+
+def sigmoid(x: jax.Array) -> jax.Array:
+    """x: any shape -> same: 1 / (1 + e^-x).
+
+    >>> sigmoid(jnp.array([0.0, 1e4])).tolist()
+    [0.5, 1.0]
+    """
+    return _call("sigmoid", None, x)
+
+
+def tanh(x: jax.Array) -> jax.Array:
+    """x: any shape -> same: the hyperbolic tangent.
+
+    >>> tanh(jnp.array([0.0, 1e4])).tolist()
+    [0.0, 1.0]
+    """
+    return _call("tanh", None, x)
+
+
+def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
+    """x: any shape -> same: x where x > 0, else alpha (e^x - 1). The derivative at 0 is `alpha`.
+
+    Args:
+      x: any floating-point array.
+      alpha: a Python number >= 0; the value at minus infinity is -alpha.
+
+    >>> elu(jnp.array([-1e4, 3.0]), alpha=2.0).tolist()
+    [-2.0, 3.0]
+    """
+    return _call("elu", _not_negative("elu", "alpha", alpha), x)
+
+
+def softplus(x: jax.Array) -> jax.Array:
+    """x: any shape -> same: log(1 + e^x).
+
+    >>> softplus(jnp.array([-1e4, 1e4])).tolist()
+    [0.0, 10000.0]
+    """
+    return _call("softplus", None, x)
+
+
+def silu(x: jax.Array) -> jax.Array:
+    """x: any shape -> same: x sigmoid(x), also called swish.
+
+    >>> silu(jnp.array([-1e4, 0.0, 1e4])).tolist()
+    [-0.0, 0.0, 10000.0]
+    """
+    return _call("silu", None, x)
+
+
+def gelu(x: jax.Array, approximate: bool = True) -> jax.Array:
+    """x: any shape -> same: x Φ(x), Φ the normal distribution function.
+
+    Args:
+      x: any floating-point array.
+      approximate: the tanh form, as in BERT, GPT-2 and `jax.nn.gelu`; False for Φ itself, as torch does by default.
+
+    >>> gelu(jnp.array([-1e4, 0.0, 1e4]), approximate=False).tolist()
+    [-0.0, 0.0, 10000.0]
+    """
+    return _call("gelu", bool(approximate), x)
+
+
+def _call(name: str, option: Any, x: jax.Array) -> jax.Array:
+    require_floats(name, x=x)
+    return _rules[name](option, x)
+
+
+def _not_negative(where: str, name: str, value: float) -> float:
+    ok = isinstance(value, Real) and value >= 0
+    require(ok, where, f"a number {name} >= 0", repr(value), f"pass {name}=0.01 or another number")
+    return float(value)
+
+
+def _register(name: str, textbook: Callable, *options: Any) -> Rule:
+    f, pull, saves = _TABLE[name]
+
+    def fwd(option, x):
+        y = f(option, x)
+        return y, y if saves == "y" else x
+
+    def bwd(option, saved, dy):
+        wide = jnp.promote_types(dy.dtype, jnp.float32)
+        return (pull(option, saved.astype(wide), dy.astype(wide)).astype(dy.dtype),)
+
+    return Rule(name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, cases=_cases(options))
+
+
+def _cases(options: tuple) -> tuple[Case, ...]:
+    first, *others = options
+    return (
+        case(first, (8, 5)),
+        case(first, (0, 3), batched=False),
+        *[case(option, normal((2, 3, 4), 4.0), batched=False) for option in (first, *others)],
+    )
+
+
+_rules = {
+    "relu": _register("relu", lambda _, x: jnp.where(x > 0, x, 0.0), None),
+    "leaky_relu": _register("leaky_relu", lambda s, x: jnp.where(x > 0, x, s * x), 0.01, 0.0, 1.5),
+    "sigmoid": _register("sigmoid", lambda _, x: 1 / (1 + jnp.exp(-x)), None),
+    "tanh": _register("tanh", lambda _, x: (jnp.exp(x) - jnp.exp(-x)) / (jnp.exp(x) + jnp.exp(-x)), None),
+    "elu": _register("elu", lambda a, x: jnp.where(x > 0, x, a * (jnp.exp(x) - 1)), 1.0, 0.0, 1.5),
+    "softplus": _register("softplus", lambda _, x: jnp.log(1 + jnp.exp(x)), None),
+    "silu": _register("silu", lambda _, x: x / (1 + jnp.exp(-x)), None),
+    "gelu": _register(
+        "gelu",
+        lambda a, x: (
+            0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (x + _C * x**3)))
+            if a
+            else x * (0.5 + 0.5 * jax.lax.erf(x / math.sqrt(2)))
+        ),
+        True,
+        False,
+    ),
+}

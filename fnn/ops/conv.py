@@ -1,0 +1,287 @@
+"""Convolution and its transpose in 1-D, 2-D and 3-D, channels last.
+
+Shapes: x (N, *spatial, C), kernel w (*window, C/groups, K), bias b (K,), y (N, *outputs, K). With stride s, dilation d
+and l zeros in front, tap t of output p reads input p s + t d - l, so that
+
+    y[n,p,k] = sum_t,c x[n, p s + t d - l, c] w[t,c,k] + b[k]
+
+    dx[n,q,c] = sum of dy[n,p,k] w[t,c,k] over all p, t, k with p s + t d - l = q
+    dw[t,c,k] = sum_n,p x[n, p s + t d - l, c] dy[n,p,k]                             db[k] = sum_n,p dy[n,p,k]
+
+and c runs over the channels of k's group. This is cross-correlation: the kernel is not flipped, as in all learning
+libraries. Goodfellow, Bengio and Courville, Deep Learning (2016), equations 9.6, 9.11 and 9.13;
+https://www.deeplearningbook.org.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.cases import case
+from fnn.core.errors import require, require_floats
+from fnn.core.rule import Rule
+from fnn.ops import conv_direct as direct
+from fnn.ops import conv_forms as forms
+from fnn.ops.conv_direct import ConvSpec
+from fnn.ops.pad import MODES, pad
+from fnn.ops.window import output_sizes, pad_pairs, sizes_of
+
+Padding = str | int | Sequence[tuple[int, int]]
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """x: (N, *spatial, C) -> (N, *outputs, K): slide a kernel over 1, 2 or 3 spatial axes.
+
+    Args:
+      x: (N, *spatial, C); the rank says whether it is 1-D, 2-D or 3-D.
+      kernel: (*window, C/groups, K). Each group of K/groups outputs reads its own C/groups inputs; groups = C is
+        a depthwise convolution with multiplier K/C.
+      bias: (K,), or None.
+      stride: step of the window, one integer or one an axis.
+      padding: with zeros: "VALID" (none), "SAME", an integer, a (before, after) pair an axis, or "CAUSAL" (1-D, all
+        before); "REFLECT", "REPLICATE", "CIRCULAR": the amounts of SAME, filled as `fnn.ops.pad` says.
+      dilation: distance between taps.
+      groups: number of separate channel groups.
+
+    Raises:
+      InputError: wrong rank, channels, groups, padding or dtypes; a window larger than the padded input.
+
+    The 5x5 image and X-shaped filter of many lectures:
+
+    >>> import jax.numpy as jnp
+    >>> rows = [1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 1, 1, 0], [0, 1, 1, 0, 0]
+    >>> image = jnp.array(rows, float)[None, :, :, None]
+    >>> cross = jnp.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], float)[:, :, None, None]
+    >>> print(conv(image, cross)[0, :, :, 0])
+    [[4. 3. 4.]
+     [2. 4. 3.]
+     [2. 3. 4.]]
+    """
+    stride, dilation = _check("conv", x, kernel, bias, stride, dilation, groups)
+    window = kernel.shape[:-2]
+    if isinstance(padding, str) and padding in MODES:
+        pairs = pad_pairs("conv", "SAME", x.shape[1:-1], window, stride, dilation)
+        x, padding = pad(x, pairs, mode=padding), "VALID"
+    sizes = x.shape[1:-1]
+    pairs = pad_pairs("conv", padding, sizes, window, stride, dilation)
+    output_sizes("conv", sizes, window, stride, dilation, pairs)
+    return rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
+
+
+def conv_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """x: (N, *spatial, C) -> (N, *outputs, K): each input paints its window into the output.
+
+        y[n,q,k] = sum of x[n,p,c] kernel[t,c,k] over all p, t, c with p s + t d - l = q,   + b[k]
+
+    This is the input gradient of a convolution from K to C channels (Dumoulin and Visin, 2016, chapter 4).
+
+    Args:
+      x, kernel, bias, stride, dilation, groups: as for `conv`; kernel (*window, C/groups, K).
+      padding: what is cropped from the full output of size (n - 1) s + (f - 1) d + 1: nothing for "VALID"; for "SAME"
+        down to n s; an integer or a (before, after) pair an axis.
+      output_padding: entries added at the end of each axis, less than the stride or the dilation; they may receive
+        nothing but the bias. A strided convolution maps several input sizes to one output size; this chooses among
+        them on the way back.
+
+    Raises:
+      InputError: as `conv`; and padding that leaves nothing, or output_padding too large.
+
+    >>> import jax.numpy as jnp
+    >>> conv_transpose(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 5)), stride=2, padding=1, output_padding=1).shape
+    (1, 8, 8, 5)
+    """
+    name = "conv_transpose"
+    stride, dilation = _check(name, x, kernel, bias, stride, dilation, groups)
+    window, inputs = kernel.shape[:-2], x.shape[1:-1]
+    extra = sizes_of(name, "output_padding", output_padding, len(window), least=0)
+    room = tuple(max(s, d) for s, d in zip(stride, dilation, strict=True))
+    require(
+        all(e < r for e, r in zip(extra, room, strict=True)), name, f"output_padding below {room}", extra, "use less"
+    )
+    full = [(n - 1) * s + (f - 1) * d + 1 for n, s, f, d in zip(inputs, stride, window, dilation, strict=True)]
+    if padding == "SAME":
+        crop = [n - i * s for n, i, s in zip(full, inputs, stride, strict=True)]
+        require(min(crop) >= 0, name, f"windows at least as large as the stride {stride} for SAME", window, "use VALID")
+        pairs = tuple((c // 2, c - c // 2) for c in crop)
+    else:
+        require(
+            padding == "VALID" or not isinstance(padding, str),
+            name,
+            "padding VALID, SAME, an integer or pairs",
+            padding,
+            "use one of these",
+        )
+        pairs = pad_pairs(name, padding, inputs, window, stride, dilation)
+    sizes = tuple(n - low - high + e for n, (low, high), e in zip(full, pairs, extra, strict=True))
+    require(min(sizes) >= 1, name, "padding that leaves an output", f"output {sizes}", "use less padding")
+    # In the convolution from output to input, output_padding is padding that the last window does not reach.
+    pairs = tuple((low, high - e) for (low, high), e in zip(pairs, extra, strict=True))
+    return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
+
+
+def _check(name, x, kernel, bias, stride, dilation, groups):
+    require_floats(name, x=x, kernel=kernel, bias=bias)
+    rank = x.ndim - 2
+    require(1 <= rank <= 3, name, "x of shape (N, *spatial, C) with 1 to 3 spatial axes", x.shape, "add or drop axes")
+    require(
+        kernel.ndim == x.ndim, name, f"a kernel (*window, C/groups, K) of rank {x.ndim}", kernel.shape, "reshape it"
+    )
+    require(min(kernel.shape[:-2]) >= 1, name, "a window of sizes >= 1", kernel.shape[:-2], "use sizes of 1 or more")
+    (stride, dilation) = (sizes_of(name, n, v, rank) for n, v in (("stride", stride), ("dilation", dilation)))
+    c, k = x.shape[-1], kernel.shape[-1]
+    require(
+        isinstance(groups, int) and groups >= 1 and c % groups == 0 and k % groups == 0,
+        name,
+        f"groups that divide {c} input and {k} output channels",
+        groups,
+        "change groups or the number of channels",
+    )
+    require(
+        kernel.shape[-2] * groups == c,
+        name,
+        f"x with {kernel.shape[-2] * groups} channels for a kernel {kernel.shape} and groups={groups}",
+        f"{c} channels, x of shape {x.shape}",
+        "put the channels last, or init the layer with an input like this one",
+    )
+    if bias is not None:
+        require(bias.shape == (k,), name, f"a bias of shape {(k,)}", bias.shape, "one entry an output channel")
+    return stride, dilation
+
+
+def _add(y, bias):
+    return y if bias is None else y + bias
+
+
+def _bias_gradient(bias, dy):
+    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    return None if bias is None else dy.sum(range(dy.ndim - 1), dtype=wide).astype(bias.dtype)
+
+
+def _forward(spec, x, w, bias):
+    return _add(direct.forward(spec, x, w), bias)
+
+
+def _fwd(spec, x, w, bias):
+    return _add(forms.forward(spec, x, w), bias), (x, w, bias)
+
+
+def _bwd(spec, residuals, dy):
+    x, w, bias = residuals
+    return forms.input_gradient(spec, dy, w), forms.kernel_gradient(spec, x, dy, w), _bias_gradient(bias, dy)
+
+
+def _transpose_forward(spec, x, w, bias):
+    return _add(direct.input_gradient(spec, x, direct.exchange(spec.groups, w)), bias)
+
+
+def _transpose_fwd(spec, x, w, bias):
+    return _add(forms.input_gradient(spec, x, direct.exchange(spec.groups, w)), bias), (x, w, bias)
+
+
+def _transpose_bwd(spec, residuals, dy):
+    x, w, bias = residuals
+    exchanged = direct.exchange(spec.groups, w)
+    dw = direct.exchange(spec.groups, forms.kernel_gradient(spec, dy, x, exchanged))
+    return forms.forward(spec, dy, exchanged), dw, _bias_gradient(bias, dy)
+
+
+def _triples(spec, w, outputs):
+    """Every (output position p, tap t, input position q = p s + t d - l) with q inside, and the channel groups."""
+    *window, c, k = w.shape
+    for t in itertools.product(*map(range, window)):
+        for p in itertools.product(*map(range, outputs)):
+            q = tuple(
+                pi * s + ti * d - low
+                for pi, s, ti, d, (low, _) in zip(p, spec.stride, t, spec.dilation, spec.padding, strict=True)
+            )
+            if all(0 <= qi < n for qi, n in zip(q, spec.sizes, strict=True)):
+                for g in range(spec.groups):
+                    yield p, t, q, slice(g * c, (g + 1) * c), slice(g * k // spec.groups, (g + 1) * k // spec.groups)
+
+
+def _reference(spec, x, w, bias):
+    outputs = output_sizes("conv", spec.sizes, w.shape[:-2], spec.stride, spec.dilation, spec.padding)
+    y = np.zeros((x.shape[0], *outputs, w.shape[-1]), x.dtype)
+    x, w = np.asarray(x), np.asarray(w)
+    for p, t, q, c, k in _triples(spec, w, outputs):
+        y[:, *p, k] += x[:, *q, c] @ w[(*t, slice(None), k)]
+    return _add(jnp.asarray(y), bias)
+
+
+def _transpose_reference(spec, x, w, bias):
+    y = np.zeros((x.shape[0], *spec.sizes, w.shape[-1]), x.dtype)
+    x, w = np.asarray(x), np.asarray(w)
+    for p, t, q, c, k in _triples(spec, w, x.shape[1:-1]):
+        y[:, *q, k] += x[:, *p, c] @ w[(*t, slice(None), k)]
+    return _add(jnp.asarray(y), bias)
+
+
+def _spec(sizes, stride=1, padding=0, dilation=1, groups=1):
+    rank = len(sizes)
+    stride, dilation = (sizes_of("case", "", v, rank) for v in (stride, dilation))
+    return ConvSpec(
+        sizes, stride, padding if isinstance(padding, tuple) else ((padding, padding),) * rank, dilation, groups
+    )
+
+
+rule = Rule(
+    name="conv",
+    forward=_forward,
+    fwd=_fwd,
+    bwd=_bwd,
+    reference=_reference,
+    cases=(
+        case(_spec((6, 5)), (8, 6, 5, 3), (3, 2, 3, 4), (4,)),
+        case(_spec((6, 5), padding=2), (8, 6, 5, 1), (5, 5, 1, 2), None),  # one channel: the separable form
+        case(_spec((7, 6), (2, 3), ((0, 1), (2, 0)), (2, 1)), (1, 7, 6, 2), (3, 4, 2, 3), (3,), batched=False),
+        case(_spec((7, 8), 2, ((3, 2), (0, 3))), (1, 7, 8, 2), (2, 2, 2, 3), None, batched=False),  # windows = stride
+        case(_spec((8, 5), (3, 2)), (8, 8, 5, 3), (2, 1, 3, 4), (4,)),  # stride larger than the window
+        case(_spec((6, 5), groups=2, padding=1), (8, 6, 5, 4), (3, 3, 2, 6), (6,)),
+        case(
+            _spec((7, 5), 2, ((1, 2), (1, 1)), (1, 2), groups=3), (8, 7, 5, 3), (3, 2, 1, 6), None
+        ),  # depthwise, m = 2
+        case(
+            _spec((5, 5), padding=((3, 0), (0, 4))), (1, 5, 5, 2), (2, 2, 2, 2), None, batched=False
+        ),  # beyond windows
+        case(_spec((4, 4), 1, 1), (0, 4, 4, 2), (3, 3, 2, 2), (2,), batched=False),
+        case(_spec((9,), 2, ((4, 0),), 2), (8, 9, 2), (3, 2, 3), (3,)),
+        case(_spec((4, 3, 5), (1, 2, 1), 1), (1, 4, 3, 5, 2), (2, 3, 2, 2, 2), (2,), batched=False),
+    ),
+)
+
+transpose_rule = Rule(
+    name="conv_transpose",
+    forward=_transpose_forward,
+    fwd=_transpose_fwd,
+    bwd=_transpose_bwd,
+    reference=_transpose_reference,
+    cases=(
+        case(_spec((9, 8), 2), (8, 4, 3, 3), (3, 4, 3, 2), (2,)),
+        case(_spec((7, 9), (3, 2), ((1, 0), (0, -1)), (2, 1), 2), (8, 2, 4, 4), (3, 2, 2, 6), None),
+        case(_spec((6, 6), 2), (1, 3, 3, 2), (2, 2, 2, 3), (3,), batched=False),
+        case(_spec((8,), 2, ((1, 0),), groups=2), (8, 4, 2), (3, 1, 4), (4,)),
+        case(_spec((3, 4, 3)), (1, 2, 3, 2, 2), (2, 2, 2, 2, 3), None, batched=False),
+    ),
+)

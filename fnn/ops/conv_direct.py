@@ -1,0 +1,127 @@
+"""The three products of a convolution, each as one XLA convolution.
+
+They are sums over the same triples (output position p, tap t, input position q = p s + t d - l), for stride s, dilation
+d and padding l in front:
+
+    y[n,p,k]  = sum_t,c  x[n,q,c]  w[t,c,k]
+    dx[n,q,c] = sum_t,k  dy[n,p,k] w[t,c,k]
+    dw[t,c,k] = sum_n,p  x[n,q,c]  dy[n,p,k]
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.ops.window import Pairs, Sizes
+
+AXES = "DHW"
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """The static half of a convolution: one entry an axis, padding in explicit pairs.
+
+    `sizes` are the spatial sizes on the strided side: of x for a convolution, of the output for a transposed one.
+    """
+
+    sizes: Sizes
+    stride: Sizes
+    padding: Pairs
+    dilation: Sizes
+    groups: int
+
+
+def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
+    """XLA's own convolution."""
+    axes = AXES[-len(spec.sizes) :]
+    return lax.conv_general_dilated(
+        x,
+        w,
+        spec.stride,
+        spec.padding,
+        rhs_dilation=spec.dilation,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        feature_group_count=spec.groups,
+    )
+
+
+def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
+    """Spread dy by the stride and convolve it with the flipped kernel, inputs and outputs of each group exchanged."""
+    axes = AXES[-len(spec.sizes) :]
+    window = w.shape[:-2]
+    flipped = lax.rev(exchange(spec.groups, w), range(len(window)))
+    padding = []
+    for n, f, s, d, (low, _), o in zip(
+        spec.sizes, window, spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True
+    ):
+        extent = (f - 1) * d + 1
+        front = extent - 1 - low
+        padding.append((front, n + extent - 2 - (o - 1) * s - front))
+    return lax.conv_general_dilated(
+        dy,
+        flipped,
+        (1,) * len(window),
+        padding,
+        lhs_dilation=spec.stride,
+        rhs_dilation=spec.dilation,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        feature_group_count=spec.groups,
+    )
+
+
+def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolve x with dy as the kernel: channels play the batch, the batch the channels; stride and dilation swap."""
+    axes = AXES[-len(spec.sizes) :]
+    padding = []
+    for n, f, s, d, (low, _), o in zip(
+        spec.sizes, w.shape[:-2], spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True
+    ):
+        padding.append((low, (f - 1) * d + (o - 1) * s + 1 - n - low))
+    dw = lax.conv_general_dilated(
+        x,
+        dy,
+        spec.dilation,
+        padding,
+        rhs_dilation=spec.stride,
+        dimension_numbers=(f"C{axes}N", f"I{axes}O", f"{axes}NC"),
+        batch_group_count=spec.groups,
+    )
+    return dw.astype(w.dtype)
+
+
+def exchange(groups: int, w: jax.Array) -> jax.Array:
+    """The same taps with inputs and outputs exchanged group by group: (*window, C/g, K) -> (*window, K/g, C)."""
+    *window, c, k = w.shape
+    split = w.reshape(*window, c, groups, k // groups)
+    return split.swapaxes(-3, -1).reshape(*window, k // groups, groups * c)
+
+
+def pad_axis(x: jax.Array, axis: int, before: int, after: int, between: int = 0) -> jax.Array:
+    """Zeros around and between the entries of one axis; negative amounts crop."""
+    if before == after == between == 0:
+        return x
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (before, after, between)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def taps(window: Sizes) -> Iterator[Sizes]:
+    """All positions in a window, in row-major order."""
+    return itertools.product(*map(range, window))
+
+
+def tap_views(spec: ConvSpec, x: jax.Array, w: jax.Array) -> Iterator[tuple[Sizes, jax.Array]]:
+    """For each tap t, the inputs x[p s + t d - l] of all outputs p."""
+    for i, (low, high) in enumerate(spec.padding):
+        x = pad_axis(x, 1 + i, low, high)
+    window = w.shape[:-2]
+    for tap in taps(window):
+        view = x
+        for i, (t, f, s, d) in enumerate(zip(tap, window, spec.stride, spec.dilation, strict=True)):
+            outputs = (x.shape[1 + i] - (f - 1) * d - 1) // s + 1
+            view = lax.slice_in_dim(view, t * d, t * d + (outputs - 1) * s + 1, s, axis=1 + i)
+        yield tap, view

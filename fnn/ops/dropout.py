@@ -1,0 +1,107 @@
+"""Dropout: each entry is dropped with probability r, independently, and the kept ones grow so that the mean stays.
+
+    y = m x / (1 - r)        dx = m dy / (1 - r)        m ~ Bernoulli(1 - r), drawn from the key
+
+The map is linear and its own transpose, so one function is both directions. The residual is the key alone: the backward
+pass draws the same mask again (inside one compiled program XLA may see that both draws are one and share it).
+
+Source: Srivastava et al., 2014, https://jmlr.org/papers/v15/srivastava14a.html (with the growth in training).
+"""
+
+from numbers import Real
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType
+
+from fnn.core.cases import case, random_key
+from fnn.core.errors import require, require_floats
+from fnn.core.rule import Rule
+from fnn.core.sharding import varying
+
+
+def dropout(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
+    """x: any shape -> same: a random fraction of the entries set to zero, the others divided by 1 - rate.
+
+    The mask depends on the key and the shape of x, not on how x is laid out over devices. Inside `jax.shard_map` each
+    device sees its own part of x alone, so a key that is the same everywhere is folded with the device's place along
+    the mesh axes over which x varies, lest all parts lose the same entries.
+
+    Args:
+      x: any floating-point array.
+      key: a random key; the same key gives the same mask.
+      rate: the fraction dropped, a Python number in [0, 1); 0 returns x.
+
+    Raises:
+      InputError: rate outside [0, 1), integer x, or no single key.
+
+    >>> y = dropout(jnp.ones(1000), jax.random.key(0), rate=0.75)
+    >>> sorted(set(y.tolist()))
+    [0.0, 4.0]
+    """
+    require_floats("dropout", x=x)
+    rate = check_rate(rate)
+    require(_is_key(key), "dropout", "one random key", repr(key), "pass jax.random.key(seed)")
+    for axis in sorted(varying(x) - varying(key)):
+        key = jax.random.fold_in(key, lax.axis_index(axis))
+    return rule(rate, x, key) if rate else x
+
+
+def check_rate(rate: float) -> float:
+    """The rate as a float.
+
+    Raises:
+      InputError: rate outside [0, 1).
+    """
+    ok = isinstance(rate, Real) and 0 <= rate < 1
+    require(ok, "dropout", "a rate in [0, 1), the fraction dropped", repr(rate), "use rate=0.5, or 0 to keep all")
+    return float(rate)
+
+
+def _is_key(key: object) -> bool:
+    # Both kinds of key that JAX knows: typed scalars, and the older vector of uint32.
+    if not hasattr(key, "dtype"):
+        return False
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return key.ndim == 0 if typed else key.dtype == jnp.uint32 and key.ndim == 1
+
+
+def _drop(rate, x, key):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.where(_keep(rate, x, key), (wide / (1 - rate)).astype(x.dtype), 0)
+
+
+def _keep(rate, x, key):
+    # Under explicit mesh axes a new array is replicated unless told where to live: draw the mask where x is.
+    sharding = jax.typeof(x).sharding
+    explicit = AxisType.Explicit in sharding.mesh.axis_types
+    return jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape, out_sharding=sharding if explicit else None)
+
+
+def _fwd(rate, x, key):
+    return _drop(rate, x, key), key
+
+
+def _bwd(rate, key, dy):
+    return _drop(rate, dy, key), None
+
+
+def _reference(rate, x, key):
+    mask = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
+    return mask * x / (1 - rate)
+
+
+rule = Rule(
+    name="dropout",
+    forward=_drop,
+    fwd=_fwd,
+    bwd=_bwd,
+    reference=_reference,
+    cases=(
+        case(0.5, (8, 3), random_key()),
+        case(0.1, (2, 3, 4, 2), random_key(), batched=False),
+        case(0.9, (5,), random_key(), batched=False),
+        case(0.3, (0, 3), random_key(), batched=False),
+    ),
+)

@@ -1,0 +1,58 @@
+"""What losses and metrics ask of labels, and how a class label meets its axis of logits."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.errors import InputError, require
+
+
+def is_integer(labels: jax.Array) -> bool:
+    """Whether labels name classes, rather than weigh them."""
+    return jnp.issubdtype(labels.dtype, jnp.integer)
+
+
+def one_hot(labels: jax.Array, classes: int) -> jax.Array:
+    """Labels (...,) -> booleans (..., K), true at the label.
+
+    A comparison, not a gather: its gradient is a select where a gather's is a scatter, and it asks nothing of a sharded
+    batch.
+    """
+    return labels[..., None] == jnp.arange(classes)
+
+
+def one_if_a_class(labels: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Array:
+    """Labels (...,) -> 1 where 0 <= label < K, else NaN: under jit a bad label cannot raise, but it must not pass."""
+    return jnp.where((labels >= 0) & (labels < classes), 1, jnp.nan).astype(dtype)
+
+
+def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:
+    """Refuse labels that are not one integer in [0, K) for each row of logits (..., K)."""
+    require(
+        logits.ndim >= 1 and logits.shape[-1] >= 1, where, "logits (..., K)", logits.shape, "give them a class axis"
+    )
+    require(hasattr(labels, "dtype"), where, "an array for labels", type(labels).__name__, "pass a jax or numpy array")
+    require(
+        is_integer(labels) and labels.shape == logits.shape[:-1],
+        where,
+        f"integer labels of shape {logits.shape[:-1]} for logits {logits.shape}",
+        f"{labels.dtype} of shape {labels.shape}",
+        "pass one class index a row; one-hot rows become indices with .argmax(-1)",
+    )
+    classes = logits.shape[-1]
+    require_values(where, labels, lambda a: (a >= 0) & (a < classes), f"labels from 0 to {classes - 1}", "count from 0")
+
+
+def require_values(
+    where: str, labels: jax.Array, ok: Callable[[np.ndarray], np.ndarray], expected: str, fix: str
+) -> None:
+    """Refuse labels where `ok` is false, if their values are known here: not under jit, not on another machine."""
+    if isinstance(labels, jax.core.Tracer) or not getattr(labels, "is_fully_addressable", True):
+        return
+    values = np.asarray(labels)
+    good = ok(values)
+    if not good.all():
+        at = tuple(int(i) for i in np.argwhere(~good)[0])
+        raise InputError(where, expected, f"{values[at]} at index {at}", fix)

@@ -1,0 +1,258 @@
+"""Losses of smooth models, one number an example; callers take the mean.
+
+Softmax cross-entropy, logits x (..., K), target q (..., K), with z = x - max x so that nothing overflows or cancels:
+
+    l = log(sum_k e^z_k) sum_k q_k - sum_k q_k z_k        dx = dl (p sum_k q_k - q),  p = e^z / sum_k e^z_k
+                                                          dq = dl (log(sum_k e^z_k) - z)
+
+An integer label y means q_k = [k = y]; smoothing by e replaces q with (1 - e) q + e / K.
+
+Sigmoid binary cross-entropy, logit x, label z:    l = max(x, 0) - x z + log(1 + e^-|x|)
+                                                   dx = dl (sigma(x) - z)        dz = -dl x
+
+Squared error, prediction p, target t:             l = (p - t)^2        dp = 2 dl (p - t)        dt = -dp
+
+Source: Goodfellow, Bengio and Courville, Deep Learning (2016), sections 5.5 and 6.2.2; label smoothing: Szegedy et al.
+(2016), https://arxiv.org/abs/1512.00567, section 7.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.cases import case, integers, normal, probabilities
+from fnn.core.errors import require, require_floats
+from fnn.core.rule import Rule
+from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
+    """logits: (..., K) -> (...,): the cross-entropy of softmax(logits) under the labels, in nats.
+
+    Computed in float32 at least and returned in the logits' dtype. With integer labels and no smoothing, other classes
+    may have logits of -inf. Inside jit a label out of range cannot raise: its loss is NaN.
+
+    Args:
+      logits: (..., K), unnormalised log-probabilities.
+      labels: integers (...,) in [0, K), or probabilities (..., K) in the logits' dtype. Rows of probabilities need not
+        sum to one: a row times a weight is a weighted example.
+      label_smoothing: in [0, 1), the share of the target that is spread evenly over all K classes.
+
+    Raises:
+      InputError: shapes that do not fit, integer logits, mixed dtypes, smoothing or labels out of range.
+
+    >>> import jax, jax.numpy as jnp
+    >>> logits, label = jnp.array([9.0, 5.0, 0.0]), jnp.array(0)
+    >>> print(f"{softmax_cross_entropy(logits, label):.4f}")
+    0.0183
+    >>> print(jax.grad(softmax_cross_entropy)(logits, label).round(4))  # p - y
+    [-0.0181  0.018   0.0001]
+    """
+    where = "softmax_cross_entropy"
+    require_floats(where, logits=logits)
+    require(
+        isinstance(label_smoothing, int | float) and 0 <= label_smoothing < 1,
+        where,
+        "label_smoothing in [0, 1)",
+        repr(label_smoothing),
+        "use a small fraction, such as 0.1",
+    )
+    if hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.floating):
+        require_floats(where, logits=logits, labels=labels)
+        require(
+            logits.ndim >= 1 and logits.shape[-1] >= 1 and labels.shape == logits.shape,
+            where,
+            f"probabilities of the logits' shape {logits.shape}",
+            f"labels of shape {labels.shape}",
+            "pass one probability a class, or integer class indices",
+        )
+        require_values(where, labels, _in_unit_interval, "probabilities in [0, 1]", "normalise the labels")
+    else:
+        require_classes(where, logits, labels)
+    return cross_entropy_rule(label_smoothing, logits, labels)
+
+
+def sigmoid_binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """logits, labels: (...) -> (...): the cross-entropy of sigmoid(logit) under each label, in nats.
+
+    Args:
+      logits: any shape; the log-odds of class 1.
+      labels: the same shape and dtype, in [0, 1].
+
+    Raises:
+      InputError: shapes that differ, integer or mixed dtypes, labels out of range.
+
+    >>> import jax.numpy as jnp
+    >>> print(sigmoid_binary_cross_entropy(jnp.array([0.0, 1e4]), jnp.array([1.0, 1.0])).round(4))
+    [0.6931 0.    ]
+    """
+    where = "sigmoid_binary_cross_entropy"
+    require_floats(where, logits=logits, labels=labels)
+    require(labels.shape == logits.shape, where, f"labels of shape {logits.shape}", labels.shape, "reshape the labels")
+    require_values(where, labels, _in_unit_interval, "labels in [0, 1]", "map -1/+1 labels with (y + 1) / 2")
+    return binary_rule(None, logits, labels)
+
+
+def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """predictions, targets: (...) -> (...): (p - t)^2, element by element.
+
+    Args:
+      predictions: any shape.
+      targets: the same shape and dtype. Shapes are never broadcast: (N, 1) against (N,) would compare all pairs.
+
+    Raises:
+      InputError: shapes that differ, integer or mixed dtypes.
+
+    >>> import jax.numpy as jnp
+    >>> print(squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 5.0])))
+    [0. 9.]
+    """
+    require_floats("squared_error", predictions=predictions, targets=targets)
+    expected = f"targets of the predictions' shape {predictions.shape}"
+    require(targets.shape == predictions.shape, "squared_error", expected, targets.shape, "reshape one of the two")
+    return squared_rule(None, predictions, targets)
+
+
+def _in_unit_interval(values):
+    return (values >= 0) & (values <= 1)
+
+
+def _wide(x):
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _cross_entropy_parts(smoothing, logits, labels):
+    """max x, sum e^z, sum q and sum q z, without the class axis."""
+    x, classes = _wide(logits), logits.shape[-1]
+    peak = jax.lax.stop_gradient(x.max(-1))
+    z = x - peak[..., None]
+    total = jnp.exp(z).sum(-1)
+    if is_integer(labels):
+        q_sum = one_if_a_class(labels, classes, x.dtype)
+        q_dot_z = jnp.where(one_hot(labels, classes), z, 0).sum(-1)
+    else:
+        q = _wide(labels)
+        q_sum, q_dot_z = q.sum(-1), (q * z).sum(-1)
+    if smoothing:
+        q_sum, q_dot_z = (1 - smoothing) * q_sum + smoothing, (1 - smoothing) * q_dot_z + smoothing * z.mean(-1)
+    return peak, total, q_sum, q_dot_z
+
+
+def _cross_entropy_forward(smoothing, logits, labels):
+    _, total, q_sum, q_dot_z = _cross_entropy_parts(smoothing, logits, labels)
+    return (jnp.log(total) * q_sum - q_dot_z).astype(logits.dtype)
+
+
+def _cross_entropy_fwd(smoothing, logits, labels):
+    peak, total, q_sum, q_dot_z = _cross_entropy_parts(smoothing, logits, labels)
+    loss = (jnp.log(total) * q_sum - q_dot_z).astype(logits.dtype)
+    # Numbers an example, never the (..., K) probabilities; and not max x + log(total) in one, which would lose digits.
+    return loss, (logits, labels, peak, total, q_sum)
+
+
+def _cross_entropy_bwd(smoothing, residuals, dl):
+    logits, labels, peak, total, q_sum = residuals
+    dl, classes = _wide(dl), logits.shape[-1]
+    z = _wide(logits) - peak[..., None]
+    q = (one_hot(labels, classes) if is_integer(labels) else labels).astype(z.dtype)
+    if smoothing:
+        q = (1 - smoothing) * q + smoothing / classes
+    # p q_sum dl with all that belongs to the example multiplied first; e^z as in the forward, so that XLA may share it.
+    dlogits = jnp.exp(z) * (dl * q_sum / total)[..., None] - dl[..., None] * q
+    if is_integer(labels):
+        return dlogits.astype(logits.dtype), None
+    dlabels = (1 - smoothing) * dl[..., None] * (jnp.log(total)[..., None] - z)
+    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
+
+
+def _cross_entropy_reference(smoothing, logits, labels):
+    classes = logits.shape[-1]
+    total = sum(jnp.exp(logits[..., k]) for k in range(classes))
+    loss = jnp.zeros(logits.shape[:-1], logits.dtype)
+    for k in range(classes):
+        q = (labels == k) * 1.0 if is_integer(labels) else labels[..., k]
+        q = (1 - smoothing) * q + smoothing / classes
+        loss = loss - q * jnp.log(jnp.exp(logits[..., k]) / total)
+    return loss.astype(logits.dtype)
+
+
+cross_entropy_rule = Rule(
+    name="softmax_cross_entropy",
+    forward=_cross_entropy_forward,
+    fwd=_cross_entropy_fwd,
+    bwd=_cross_entropy_bwd,
+    reference=_cross_entropy_reference,
+    cases=(
+        case(0.0, normal((8, 5), scale=3.0), integers((8,), 0, 5)),
+        case(0.1, normal((8, 3, 4)), integers((8, 3), 0, 4)),
+        case(0.0, normal((8, 5), scale=3.0), probabilities((8, 5))),
+        case(0.2, normal((1, 3)), probabilities((1, 3)), batched=False),
+        case(0.0, (3,), integers((), 0, 3), batched=False),
+        case(0.1, (0, 3), integers((0,), 0, 3), batched=False),
+    ),
+)
+
+
+def _binary_forward(spec, logits, labels):
+    x, z = _wide(logits), _wide(labels)
+    return (jnp.maximum(x, 0) - x * z + jnp.log1p(jnp.exp(-jnp.abs(x)))).astype(logits.dtype)
+
+
+def _binary_fwd(spec, logits, labels):
+    return _binary_forward(spec, logits, labels), (logits, labels)
+
+
+def _binary_bwd(spec, residuals, dl):
+    logits, labels = residuals
+    x, z, dl = _wide(logits), _wide(labels), _wide(dl)
+    return (dl * (jax.nn.sigmoid(x) - z)).astype(logits.dtype), (-dl * x).astype(labels.dtype)
+
+
+def _binary_reference(spec, logits, labels):
+    p1, p0 = 1 / (1 + jnp.exp(-logits)), 1 / (1 + jnp.exp(logits))
+    return -(labels * jnp.log(p1) + (1 - labels) * jnp.log(p0))
+
+
+binary_rule = Rule(
+    name="sigmoid_binary_cross_entropy",
+    forward=_binary_forward,
+    fwd=_binary_fwd,
+    bwd=_binary_bwd,
+    reference=_binary_reference,
+    cases=(
+        case(None, normal((8, 3), scale=3.0), probabilities((8, 3))),
+        case(None, (1,), probabilities((1,)), batched=False),
+        case(None, (0,), probabilities((0,)), batched=False),
+    ),
+)
+
+
+def _squared_forward(spec, predictions, targets):
+    return jnp.square(_wide(predictions) - _wide(targets)).astype(predictions.dtype)
+
+
+def _squared_fwd(spec, predictions, targets):
+    return _squared_forward(spec, predictions, targets), (predictions, targets)
+
+
+def _squared_bwd(spec, residuals, dl):
+    predictions, targets = residuals
+    dp = 2 * _wide(dl) * (_wide(predictions) - _wide(targets))
+    return dp.astype(predictions.dtype), (-dp).astype(targets.dtype)
+
+
+def _squared_reference(spec, predictions, targets):
+    return predictions * predictions - 2 * predictions * targets + targets * targets
+
+
+squared_rule = Rule(
+    name="squared_error",
+    forward=_squared_forward,
+    fwd=_squared_fwd,
+    bwd=_squared_bwd,
+    reference=_squared_reference,
+    cases=(
+        case(None, (8, 3), (8, 3)),
+        case(None, (), (), batched=False),
+        case(None, (0, 2), (0, 2), batched=False),
+    ),
+)

@@ -1,0 +1,83 @@
+"""How often a classifier is right, one number an example; callers take the mean. Not for differentiation.
+
+The rank of the true class y among scores s is the number of classes ahead of it: those with s_j > s_y, and equals that
+come before it. The prediction (the first largest score) is right when this rank is 0, and among the best k when it is
+below k. A NaN score counts as ahead of all and as beaten by all, so a broken model is never right.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.errors import InputError, require_floats
+from fnn.ops.labels import one_hot, require_classes
+
+
+def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """logits: (..., K) with class labels (...,) -> (...,), or logits and labels (...) -> (...): 1 where wrong, else 0.
+
+    Args:
+      logits: scores of K classes, or of one class against another: positive for the second.
+      labels: integers (...,) in [0, K); or, in the logits' shape, 0/1 or -1/+1 of any dtype.
+
+    Returns:
+      float32; the prediction is the first of equal largest scores, or the second of two classes where the logit > 0.
+
+    Raises:
+      InputError: shapes that do not fit, integer logits, class labels out of range.
+
+    >>> import jax.numpy as jnp
+    >>> print(zero_one(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])))
+    [0. 1.]
+    >>> print(zero_one(jnp.array([0.2, -3.0]), jnp.array([-1, -1])))
+    [1. 0.]
+    """
+    require_floats("zero_one", logits=logits)
+    if getattr(labels, "shape", None) == logits.shape:
+        right = jnp.where(labels > 0, logits > 0, logits <= 0)
+        return (~right).astype(jnp.float32)
+    require_classes("zero_one", logits, labels)
+    return (_rank(logits, labels) > 0).astype(jnp.float32)
+
+
+def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """1 - `zero_one(logits, labels)`: 1 where the prediction is right, else 0.
+
+    >>> import jax.numpy as jnp
+    >>> print(accuracy(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])).mean())
+    0.5
+    """
+    return 1 - zero_one(logits, labels)
+
+
+def top_k_accuracy(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """logits: (..., K) with labels (...,) -> (...,): 1 where the label is among the k largest scores, else 0; float32.
+
+    Of equal scores the first come first, so `top_k_accuracy(logits, labels, 1)` is `accuracy(logits, labels)`.
+
+    Args:
+      logits: (..., K).
+      labels: integers (...,) in [0, K).
+      k: 1 to K.
+
+    Raises:
+      InputError: k out of range, shapes that do not fit, integer logits, labels out of range.
+
+    >>> import jax.numpy as jnp
+    >>> print(top_k_accuracy(jnp.array([[0.1, 0.5, 0.4]]), jnp.array([2]), k=2))
+    [1.]
+    """
+    require_floats("top_k_accuracy", logits=logits)
+    require_classes("top_k_accuracy", logits, labels)
+    if not (isinstance(k, int) and 1 <= k <= logits.shape[-1]):
+        raise InputError(
+            "top_k_accuracy", f"k from 1 to {logits.shape[-1]}", repr(k), "use at most the number of classes"
+        )
+    return (_rank(logits, labels) < k).astype(jnp.float32)
+
+
+def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    classes = logits.shape[-1]
+    score = jnp.where(one_hot(labels, classes), logits, -jnp.inf).max(-1, keepdims=True)
+    later = jnp.arange(classes) >= labels[..., None]
+    behind = (logits < score) | ((logits == score) & later)
+    return (~behind).sum(-1)

@@ -1,0 +1,102 @@
+"""The one formula behind batch, layer and group norm: y = scale xhat + offset, xhat = (x - mean) / sqrt(var + epsilon).
+
+Mean and (biased) variance are taken over the n entries of the axes A; scale and offset are constant over the axes B.
+
+    inv = 1 / sqrt(var + epsilon)      xhat = (x - mean) inv      g = scale dy
+    dx = inv (g - Σ_A g / n - xhat Σ_A (g xhat) / n)              dscale = Σ_B dy xhat        doffset = Σ_B dy
+
+All sums over A and over B start from the sums over both, s1 = Σ dy and s2 = Σ dy xhat, since scale is constant there.
+The variance takes two passes: E[x²] - E[x]² loses its digits where the mean is large beside the deviation.
+
+Source: Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167, section 3.
+"""
+
+import math
+from numbers import Real
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.core.errors import require, require_floats
+
+Axes = tuple[int, ...]
+Names = tuple[str, ...]
+
+
+def widen(a: jax.Array) -> jax.Array:
+    """`a` in float32 at least: what statistics and sums are computed in."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+def affine(x, mean, inv, scale, offset) -> jax.Array:
+    """scale (x - mean) inv + offset, in this order: mean folded into the offset would cancel digits."""
+    y = (x - mean) * inv
+    y = y if scale is None else y * scale
+    return y if offset is None else y + offset
+
+
+def normalise(
+    x, scale, offset, axes: Axes, epsilon: float, names: Names = ()
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """y like x, mean and var wide with the `axes` kept at size 1; over the mesh axes `names` too."""
+
+    def average(a):
+        local = a.mean(axes, keepdims=True)
+        return lax.pmean(local, names) if names else local
+
+    wide = widen(x)
+    mean = average(wide)
+    var = average((wide - mean) ** 2)
+    return affine(wide, mean, lax.rsqrt(var + epsilon), scale, offset).astype(x.dtype), mean, var
+
+
+def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Names = ()):
+    """dx, dscale and doffset by the formula above, all wide.
+
+    Args:
+      x, mean, inv, scale: as in the forward pass.
+      dy: cotangent of y.
+      axes: A, the statistics axes; over the mesh axes `names` too.
+      constant: B, the leading axes that scale and offset do not have.
+    """
+    x, dy = widen(x), widen(dy)
+    xhat = (x - mean) * inv
+    both = tuple(a for a in axes if a in constant)
+    s1, s2 = dy.sum(both, keepdims=True), (dy * xhat).sum(both, keepdims=True)
+
+    only_b = tuple(b for b in constant if b not in axes)
+    doffset, dscale = (s.sum(only_b, keepdims=True).squeeze(constant) for s in (s1, s2))
+
+    scale = 1 if scale is None else widen(scale)
+    only_a = tuple(a for a in axes if a not in constant)
+    m1, m2 = ((scale * s).sum(only_a, keepdims=True) / count(x, axes, names) for s in (s1, s2))
+    if names:
+        m1, m2 = lax.psum((m1, m2), names)
+    return inv * (scale * dy - m1 - xhat * m2), dscale, doffset
+
+
+def count(x: jax.Array, axes: Axes, names: Names = ()) -> int:
+    """n: how many entries of x one statistic is taken over."""
+    return math.prod(x.shape[a] for a in axes) * (lax.axis_size(names) if names else 1)
+
+
+def all_but_last(x: jax.Array) -> Axes:
+    """The axes that scale and offset do not have."""
+    return tuple(range(x.ndim - 1))
+
+
+def like(argument: jax.Array | None, cotangent: jax.Array) -> jax.Array | None:
+    """The cotangent in the dtype of its argument, None for an absent one."""
+    return None if argument is None else cotangent.astype(argument.dtype)
+
+
+def check(where: str, shape: str, rank: int, epsilon: float, x, scale, offset, **statistics) -> None:
+    """Refuse x of fewer than `rank` axes, vectors that are not (C,), integers, and epsilon <= 0."""
+    require_floats(where, x=x)
+    require(x.ndim >= rank, where, f"x of shape {shape}", x.shape, "add the missing axes, for example x[None]")
+    for name, a in {"scale": scale, "offset": offset, **statistics}.items():
+        if a is not None or name in statistics:
+            require_floats(where, **{name: a})
+            require(a.shape == x.shape[-1:], where, f"{name} of shape {x.shape[-1:]}", a.shape, "one entry a channel")
+    require(isinstance(epsilon, Real) and epsilon > 0, where, "epsilon > 0", repr(epsilon), "use epsilon=1e-5")

@@ -1,0 +1,149 @@
+"""Padding that copies the input: REFLECT, REPLICATE and CIRCULAR, one axis after the other.
+
+With l entries put before x_0 ... x_{n-1} and r after, output position i holds x_{s(i - l)}, where
+
+    REFLECT    s(j) = |j| for j < 0, 2(n-1) - j for j >= n         the edge is not repeated
+    REPLICATE  s(j) = min(max(j, 0), n - 1)                        the edge is repeated
+    CIRCULAR   s(j) = j mod n                                      the far end continues
+
+    dx_j = sum of dy_i over all i with s(i - l) = j: the middle of dy, plus its borders folded back.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnn.core.cases import case
+from fnn.core.errors import require, require_floats
+from fnn.core.rule import Rule
+from fnn.ops.window import Pairs
+
+MODES = {"REFLECT": "reflect", "REPLICATE": "edge", "CIRCULAR": "wrap"}
+
+
+@dataclasses.dataclass(frozen=True)
+class PadSpec:
+    """Amounts (before, after) for each spatial axis, and the mode."""
+
+    pairs: Pairs
+    mode: str
+
+
+def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Array:
+    """x: (N, *spatial, C) -> (N, *spatial + before + after, C), filled from x itself.
+
+    Args:
+      x: (N, *spatial, C).
+      pairs: (before, after) >= 0 for each spatial axis.
+      mode: "REFLECT" (amounts below the axis size), "REPLICATE" (any amounts, if the axis is not empty) or "CIRCULAR"
+        (amounts up to the axis size).
+
+    Raises:
+      InputError: unknown mode, wrong number of pairs, amounts the mode cannot fill, integer x.
+
+    >>> import jax.numpy as jnp
+    >>> print(pad(jnp.array([1.0, 2.0, 3.0])[None, :, None], [(2, 1)], mode="REFLECT")[0, :, 0])
+    [3. 2. 1. 2. 3. 2.]
+    """
+    require_floats("pad", x=x)
+    require(mode in MODES, "pad", f"a mode among {list(MODES)}", repr(mode), "use one of these")
+    pairs = tuple(tuple(p) for p in pairs)
+    require(len(pairs) == x.ndim - 2, "pad", f"{x.ndim - 2} pairs for x {x.shape}", pairs, "one pair a spatial axis")
+    for n, amounts in zip(x.shape[1:-1], pairs, strict=True):
+        most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": max(amounts) if n else 0}[mode]
+        require(
+            min(amounts) >= 0 and max(amounts) <= most,
+            "pad",
+            f"amounts from 0 to {most} to {mode} an axis of {n}",
+            amounts,
+            "pad less, or use a larger input",
+        )
+    return rule(PadSpec(pairs, mode), x)
+
+
+def _forward(spec, x):
+    return jnp.pad(x, ((0, 0), *spec.pairs, (0, 0)), mode=MODES[spec.mode])
+
+
+def _fwd(spec, x):
+    return _forward(spec, x), None
+
+
+def _bwd(spec, residuals, dy):
+    for axis, (low, high) in enumerate(spec.pairs, start=1):
+        dy = _FOLDS[spec.mode](dy, axis, low, high)
+    return (dy,)
+
+
+def _parts(dy, axis, low, high):
+    end = dy.shape[axis] - high
+    cuts = ((0, low), (low, end), (end, end + high))
+    return [lax.slice_in_dim(dy, a, b, axis=axis) for a, b in cuts]
+
+
+def _place(part, axis, start, n):
+    """`part` at position `start` of an axis of n zeros."""
+    config = [(0, 0, 0)] * part.ndim
+    config[axis] = (start, n - start - part.shape[axis], 0)
+    return lax.pad(part, jnp.zeros((), part.dtype), config)
+
+
+def _fold_reflect(dy, axis, low, high):
+    before, middle, after = _parts(dy, axis, low, high)
+    n = middle.shape[axis]
+    before, after = lax.rev(before, (axis,)), lax.rev(after, (axis,))
+    return middle + _place(before, axis, 1 if low else 0, n) + _place(after, axis, n - 1 - high if high else 0, n)
+
+
+def _fold_replicate(dy, axis, low, high):
+    before, middle, after = _parts(dy, axis, low, high)
+    n = middle.shape[axis]
+    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    first, last = (part.sum(axis, keepdims=True, dtype=wide).astype(dy.dtype) for part in (before, after))
+    return middle + _place(first, axis, 0, n) + _place(last, axis, n - 1, n)
+
+
+def _fold_circular(dy, axis, low, high):
+    before, middle, after = _parts(dy, axis, low, high)
+    n = middle.shape[axis]
+    return middle + _place(before, axis, n - low, n) + _place(after, axis, 0, n)
+
+
+_FOLDS = {"REFLECT": _fold_reflect, "REPLICATE": _fold_replicate, "CIRCULAR": _fold_circular}
+
+
+def _source(mode, j, n):
+    if mode == "REFLECT":
+        return -j if j < 0 else 2 * (n - 1) - j if j >= n else j
+    return min(max(j, 0), n - 1) if mode == "REPLICATE" else j % n
+
+
+def _reference(spec, x):
+    sizes = x.shape[1:-1]
+    padded = [n + low + high for n, (low, high) in zip(sizes, spec.pairs, strict=True)]
+    y = np.zeros((x.shape[0], *padded, x.shape[-1]), x.dtype)
+    for p in itertools.product(*map(range, padded)):
+        q = tuple(_source(spec.mode, i - low, n) for i, n, (low, _) in zip(p, sizes, spec.pairs, strict=True))
+        y[:, *p] = x[:, *q]
+    return jnp.asarray(y)
+
+
+rule = Rule(
+    name="pad",
+    forward=_forward,
+    fwd=_fwd,
+    bwd=_bwd,
+    reference=_reference,
+    cases=(
+        case(PadSpec(((2, 1), (0, 3)), "REFLECT"), (8, 4, 5, 2)),
+        case(PadSpec(((5, 1), (0, 3)), "REPLICATE"), (8, 4, 5, 2)),
+        case(PadSpec(((4, 1), (0, 3)), "CIRCULAR"), (8, 4, 5, 2)),
+        case(PadSpec(((2, 3),), "REFLECT"), (1, 4, 2), batched=False),
+        case(PadSpec(((1, 0), (0, 1), (2, 2)), "CIRCULAR"), (0, 2, 2, 3, 1), batched=False),
+    ),
+)

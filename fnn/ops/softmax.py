@@ -1,0 +1,115 @@
+"""Softmax and its logarithm along one axis, the sums over that axis.
+
+    softmax       y_i = e^x_i / Σ_j e^x_j             dx = y (dy - Σ_j dy_j y_j)
+    log_softmax   y_i = x_i - log Σ_j e^x_j           dx = dy - e^y Σ_j dy_j
+
+Both save y alone. The largest entry is subtracted before e^x, so no finite input overflows.
+
+Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.2.2.3.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.cases import case, normal
+from fnn.core.errors import require, require_floats
+from fnn.core.rule import Rule
+
+
+def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
+    """x: (..., C, ...) -> same: positive numbers that sum to 1 along `axis`.
+
+    Args:
+      x: floating-point, at least one axis.
+      axis: over which to normalise, negative ones from the end.
+
+    Raises:
+      InputError: an integer x, or an axis that x does not have.
+
+    >>> softmax(jnp.array([1e4, 1e4])).tolist()
+    [0.5, 0.5]
+    """
+    return _call("softmax", _softmax_rule, x, axis)
+
+
+def log_softmax(x: jax.Array, axis: int = -1) -> jax.Array:
+    """x: (..., C, ...) -> same: the logarithm of `softmax`, exact where that underflows.
+
+    Args:
+      x: floating-point, at least one axis.
+      axis: over which to normalise, negative ones from the end.
+
+    Raises:
+      InputError: an integer x, or an axis that x does not have.
+
+    >>> log_softmax(jnp.array([0.0, 1e4])).tolist()
+    [-10000.0, 0.0]
+    """
+    return _call("log_softmax", _log_softmax_rule, x, axis)
+
+
+def _softmax_forward(axis, x):
+    return jax.nn.softmax(x, axis)
+
+
+def _softmax_fwd(axis, x):
+    y = jax.nn.softmax(x, axis)
+    return y, y
+
+
+def _softmax_bwd(axis, y, dy):
+    y, wide = _wide(y), _wide(dy)
+    return ((y * (wide - (wide * y).sum(axis, keepdims=True))).astype(dy.dtype),)
+
+
+def _log_softmax_forward(axis, x):
+    return jax.nn.log_softmax(x, axis)
+
+
+def _log_softmax_fwd(axis, x):
+    y = jax.nn.log_softmax(x, axis)
+    return y, y
+
+
+def _log_softmax_bwd(axis, y, dy):
+    wide = _wide(dy)
+    return ((wide - jnp.exp(_wide(y)) * wide.sum(axis, keepdims=True)).astype(dy.dtype),)
+
+
+def _wide(a: jax.Array) -> jax.Array:
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+def _call(where: str, rule: Rule, x: jax.Array, axis: int) -> jax.Array:
+    require_floats(where, x=x)
+    ok = isinstance(axis, int) and -x.ndim <= axis < x.ndim
+    require(ok, where, "one of the axes of x", f"axis={axis!r} for x of shape {x.shape}", "use axis=-1 for the last")
+    return rule(axis, x)
+
+
+def _reference(axis, x):
+    e = jnp.exp(x)
+    return e / sum(jnp.take(e, jnp.array([j]), axis) for j in range(x.shape[axis]))
+
+
+def _register(name: str, forward: Callable, fwd: Callable, bwd: Callable, reference: Callable) -> Rule:
+    cases = (
+        case(-1, (8, 5)),
+        case(1, normal((2, 3, 4), 4.0), batched=False),
+        case(0, (3, 2), batched=False),
+        case(-1, (4, 1), batched=False),
+        case(-1, (0, 3), batched=False),
+    )
+    return Rule(name=name, forward=forward, fwd=fwd, bwd=bwd, reference=reference, cases=cases)
+
+
+_softmax_rule = _register("softmax", _softmax_forward, _softmax_fwd, _softmax_bwd, _reference)
+_log_softmax_rule = _register(
+    "log_softmax",
+    _log_softmax_forward,
+    _log_softmax_fwd,
+    _log_softmax_bwd,
+    lambda axis, x: jnp.log(_reference(axis, x)),
+)

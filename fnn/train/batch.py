@@ -1,0 +1,55 @@
+"""What a batch is: a pair (x, labels), arrays or trees of arrays that share their leading axis."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.errors import InputError, require
+
+
+def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
+    """x, labels and the number of examples.
+
+    Raises:
+      InputError: not a pair, leading axes of different sizes, or no example at all.
+    """
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        got = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else type(batch).__name__
+        raise InputError(where, "a batch (x, labels)", got, "yield pairs of arrays")
+    x, labels = batch
+    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(part)] for part in (x, labels)]
+    sizes = {shape[0] if shape else None for part in shapes for shape in part}
+    require(
+        len(sizes) == 1 and None not in sizes,
+        where,
+        "x and labels with the same number of examples on axis 0",
+        f"x {_words(shapes[0])} and labels {_words(shapes[1])}",
+        "cut both with the same indices",
+    )
+    n = sizes.pop()
+    require(n > 0, where, "at least one example in a batch", "an empty batch", "skip empty batches")
+    return x, labels, n
+
+
+def mean(values: Any) -> jax.Array:
+    """The mean over every axis, taken in float32 at least: half precision cannot count a batch."""
+    values = jnp.asarray(values)
+    return values.mean(dtype=jnp.promote_types(values.dtype, jnp.float32))
+
+
+def named_functions(where: str, metrics: Any) -> tuple:
+    """The items of `{name: function}`, a hashable tuple.
+
+    Raises:
+      InputError: not a mapping from names to functions.
+    """
+    items = tuple(metrics.items()) if hasattr(metrics, "items") else None
+    ok = items is not None and all(isinstance(name, str) and callable(f) for name, f in items)
+    require(ok, where, "metrics {name: f(outputs, labels)}", repr(metrics), "pass a dict of functions by name")
+    return items
+
+
+def _words(shapes: list) -> str:
+    return str(shapes[0] if len(shapes) == 1 else shapes)

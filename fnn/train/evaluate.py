@@ -1,0 +1,63 @@
+"""Evaluation: the mean of each metric over all examples, however they are cut into batches."""
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.errors import require
+from fnn.core.layer import Layer, Params, State
+from fnn.train.batch import mean, named_functions, split_batch
+from fnn.train.step import Measure
+
+
+def evaluate(
+    layer: Layer, params: Params, state: State, batches: Iterable[tuple], metrics: Mapping[str, Measure]
+) -> dict[str, float]:
+    """Mean of each metric over all examples of `batches`, the layer in evaluation mode.
+
+    Compiled once a layer, set of metrics and batch shape: define the metrics once and hand in the same functions each
+    time, since a new lambda is a new function.
+
+    Args:
+      layer, params, state: what to evaluate; it is applied with `train=False` and no key.
+      batches: pairs (x, labels); a smaller last batch counts by its size.
+      metrics: `{name: f(outputs, labels)}`, each (N,), one number an example, or their mean as ().
+
+    Raises:
+      InputError: no batch, a batch that is no pair (x, labels) of equal length, a metric of another shape.
+
+    >>> import jax.numpy as jnp, fnn
+    >>> batches = [(jnp.ones((3, 1)), jnp.zeros(3)), (jnp.ones((1, 1)), jnp.ones(1))]
+    >>> evaluate(fnn.identity(), {}, {}, batches, {"error": lambda y, label: y[:, 0] != label})
+    {'error': 0.75}
+    """
+    functions = named_functions("evaluate", metrics)
+    means, sizes = [], []
+    for batch in batches:
+        x, labels, n = split_batch("evaluate", batch)
+        means.append(_measure(layer, functions, n, params, state, x, labels))
+        sizes.append(n)
+    require(len(sizes) > 0, "evaluate", "at least one batch", "none", "pass a list, not a generator already used up")
+    # One fetch at the end, so that the device never waits for the host between batches.
+    means, total = jax.device_get(means), sum(sizes)
+    return {
+        name: math.fsum(n * float(m[name]) for n, m in zip(sizes, means, strict=True)) / total for name, _ in functions
+    }
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _measure(
+    layer: Layer, functions: tuple, n: int, params: Params, state: State, x: Any, labels: Any
+) -> dict[str, jax.Array]:
+    outputs, _ = layer.apply(params, state, x)
+
+    def one(name: str, values: jax.Array) -> jax.Array:
+        ok = values.shape in ((), (n,))
+        require(ok, "evaluate", f"{name} of shape ({n},) or ()", values.shape, "give one number an example")
+        return mean(values)
+
+    return {name: one(name, jnp.asarray(f(outputs, labels))) for name, f in functions}

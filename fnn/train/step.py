@@ -1,0 +1,117 @@
+"""One step of training: a pure function from a state and a batch to the next state.
+
+    loss(params) = mean_i loss(y_i, label_i) + penalty(params)        y, state' = apply(params, state, x, train, key)
+    updates, opt_state' = optimizer(d loss / d params)                params' = params + updates
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fnn.core.errors import require
+from fnn.core.layer import Layer, Params, State
+from fnn.train.batch import mean, named_functions, split_batch
+
+Measure = Callable[[Any, Any], jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on: saved and restored, it continues as if never interrupted.
+
+    Attributes:
+      params, state: of the layer.
+      opt_state: of the optimiser.
+      step: () int32, steps taken so far.
+      key: the key of the run; step n draws from `fold_in(key, n)`, so nothing random lives outside this tuple.
+    """
+
+    params: Params
+    state: State
+    opt_state: optax.OptState
+    step: jax.Array
+    key: jax.Array
+
+
+def init_state(layer: Layer, optimizer: optax.GradientTransformation, key: jax.Array, x: Any) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      layer: what to train.
+      optimizer: any optax optimiser.
+      key: one half initialises the layer, the other becomes the key of the run.
+      x: an example batch, its `jax.ShapeDtypeStruct`, or its shape.
+
+    >>> import jax, fnn, optax
+    >>> now = init_state(fnn.dense(2), optax.sgd(0.1), jax.random.key(0), (1, 3))
+    >>> now.params["kernel"].shape, int(now.step)
+    ((3, 2), 0)
+    """
+    init_key, run_key = jax.random.split(key)
+    params, state = layer.init(init_key, x)
+    # Some optimisers keep the parameters themselves; a buffer may be donated only once.
+    opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
+    return TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), run_key)
+
+
+def make_step(
+    layer: Layer,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    *,
+    penalty: Callable[[Params], jax.Array] | None = None,
+    metrics: Mapping[str, Measure] | None = None,
+) -> Callable[[TrainState, tuple], tuple[TrainState, dict[str, jax.Array]]]:
+    """A jitted `step(train_state, (x, labels)) -> (train_state, measures)`.
+
+    The train_state that goes in is donated: its arrays are gone after the call. Where the loss is not finite, params,
+    state and opt_state stay as they were, so a broken batch destroys nothing; the step counter advances all the same.
+    The step obeys `fnn.gradients` at the time of the call.
+
+    Args:
+      layer: what to train; it is applied with `train=True` and the key `fold_in(key, step)`.
+      loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken, in float32 at least.
+      optimizer: any optax optimiser.
+      penalty: `params -> ()`, added to the loss: weight decay, for example.
+      metrics: further numbers by name, each as `loss`; they are measured on the training outputs, before the update.
+
+    Returns:
+      The step. Its measures are scalars: "loss", penalty included, and the metrics, still on the device.
+
+    Raises:
+      InputError: a metric called "loss"; when called, a batch that is no pair (x, labels) of equal length, or empty.
+
+    >>> import jax, jax.numpy as jnp, fnn, optax
+    >>> step = make_step(fnn.dense(1), lambda y, t: (y - t) ** 2, optax.sgd(0.1))
+    >>> now = init_state(fnn.dense(1), optax.sgd(0.1), jax.random.key(0), (1, 3))
+    >>> now, measures = step(now, (jnp.ones((4, 3)), jnp.zeros((4, 1))))
+    >>> int(now.step), sorted(measures)
+    (1, ['loss'])
+    """
+    functions = named_functions("make_step", metrics or {})
+    require("loss" not in dict(functions), "make_step", "metrics with other names", "loss", "the loss is reported anyway")
+
+    def objective(params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
+        outputs, state = layer.apply(params, state, x, train=True, key=key)
+        value = mean(loss(outputs, labels)) + (0.0 if penalty is None else penalty(params))
+        require(value.shape == (), "make_step", "a penalty of shape ()", value.shape, "sum the penalty to one number")
+        return value, (state, {name: mean(f(outputs, labels)) for name, f in functions})
+
+    @partial(jax.jit, donate_argnums=0)
+    def update(now: TrainState, x: Any, labels: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        key = jax.random.fold_in(now.key, now.step)
+        (value, (state, measures)), gradient = differentiate(now.params, now.state, x, labels, key)
+        updates, opt_state = optimizer.update(gradient, now.opt_state, now.params)
+        new = (optax.apply_updates(now.params, updates), state, opt_state)
+        kept = jax.tree.map(partial(jnp.where, jnp.isfinite(value)), new, now[:3])
+        return TrainState(*kept, now.step + 1, now.key), {"loss": value, **measures}
+
+    def step(train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
+        x, labels, _ = split_batch("step", batch)
+        return update(train_state, x, labels)
+
+    return step
