@@ -109,7 +109,7 @@ def pad_axis(x: jax.Array, axis: int, before: int, after: int, between: int = 0)
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def taps(window: Sizes) -> Iterator[Sizes]:
+def each_tap(window: Sizes) -> Iterator[Sizes]:
     """All positions in a window, in row-major order."""
     return itertools.product(*map(range, window))
 
@@ -119,7 +119,7 @@ def tap_views(spec: ConvSpec, x: jax.Array, w: jax.Array) -> Iterator[tuple[Size
     for i, (low, high) in enumerate(spec.padding):
         x = pad_axis(x, 1 + i, low, high)
     window = w.shape[:-2]
-    for tap in taps(window):
+    for tap in each_tap(window):
         view = x
         for i, (t, f, s, d) in enumerate(zip(tap, window, spec.stride, spec.dilation, strict=True)):
             outputs = (x.shape[1 + i] - (f - 1) * d - 1) // s + 1

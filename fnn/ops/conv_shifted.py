@@ -4,13 +4,14 @@ With one input channel a group there is no matrix product left: each tap multipl
 backend runs this at the speed of memory, and its grouped convolution 10 to 900 times slower.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.ops.conv_direct import ConvSpec, pad_axis, tap_views
+from fnn.ops.conv_direct import ConvSpec, each_tap, pad_axis, tap_views
 
 SLICES = 8  # bands of a long sum; 8 to 16 measured alike
 
@@ -43,23 +44,19 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
         behind = max(0, count - dy.shape[1 + i] - min(m for m, _ in taps))
         dy = pad_axis(dy, 1 + i, front, behind)
     residues = []
-    for residue in taps(spec.stride):
-        total = jnp.zeros((dy.shape[0], *counts, k), wide)
-        for tap in taps(window):
-            at = [reach[i][t] for i, t in enumerate(tap)]
-            if all(r == want for (_, r), want in zip(at, residue, strict=True)):
-                view = dy
-                for i, (front, (m, _), count) in enumerate(zip(fronts, at, counts, strict=True)):
-                    view = lax.slice_in_dim(view, front - m, front - m + count, axis=1 + i)
+    for residue in each_tap(spec.stride):
+        total = jnp.zeros_like(_window(dy, [0] * rank, counts), wide)
+        for tap in each_tap(window):
+            shifts, remainders = zip(*(reach[i][t] for i, t in enumerate(tap)), strict=True)
+            if remainders == residue:
+                view = _window(dy, [front - m for front, m in zip(fronts, shifts, strict=True)], counts)
                 total += view.astype(wide) * w[tap][0].astype(wide)
         residues.append(total.reshape(*total.shape[:-1], spec.groups, k // spec.groups).sum(-1).astype(dy.dtype))
     dx = jnp.stack(residues, axis=1).reshape(dy.shape[0], *spec.stride, *counts, spec.groups)
     places = [a for i in range(rank) for a in (1 + rank + i, 1 + i)]
     dx = dx.transpose(0, *places, 1 + 2 * rank)
     dx = dx.reshape(dy.shape[0], *(c * s for c, s in zip(counts, spec.stride, strict=True)), spec.groups)
-    for i, n in enumerate(spec.sizes):
-        dx = lax.slice_in_dim(dx, 0, n, axis=1 + i)
-    return dx
+    return _window(dx, [0] * rank, spec.sizes)
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
@@ -82,3 +79,10 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
         partial_sums.append(sum(product[:, i * band : (i + 1) * band] for i in range(bands)))
     stacked = lax.optimization_barrier(jnp.stack(partial_sums))
     return stacked.sum(range(1, x.ndim)).reshape(w.shape).astype(w.dtype)
+
+
+def _window(x: jax.Array, starts: Sequence[int], sizes: Sequence[int]) -> jax.Array:
+    """The part of the spatial axes that begins at `starts`."""
+    for axis, (start, size) in enumerate(zip(starts, sizes, strict=True), start=1):
+        x = lax.slice_in_dim(x, start, start + size, axis=axis)
+    return x
