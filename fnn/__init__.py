@@ -1,7 +1,11 @@
 """Neural networks as plain JAX functions, with backward rules written by hand and proven."""
 
+from fnn import check as check
 from fnn import data as data
+from fnn import inspect as inspect
+from fnn import models as models
 from fnn import ops as ops
+from fnn import train as train
 from fnn.core.combinators import concat as concat
 from fnn.core.combinators import identity as identity
 from fnn.core.combinators import parallel as parallel
@@ -15,6 +19,7 @@ from fnn.core.layer import lift as lift
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
 from fnn.core.rule import rules as rules
+from fnn.inspect.summary import summary as summary
 from fnn.layers.activation import elu as elu
 from fnn.layers.activation import gelu as gelu
 from fnn.layers.activation import leaky_relu as leaky_relu
@@ -35,6 +40,11 @@ from fnn.layers.dropout import dropout as dropout
 from fnn.layers.norm import batch_norm as batch_norm
 from fnn.layers.norm import group_norm as group_norm
 from fnn.layers.norm import layer_norm as layer_norm
+from fnn.layers.pool import adaptive_avg_pool as adaptive_avg_pool
+from fnn.layers.pool import avg_pool as avg_pool
+from fnn.layers.pool import global_avg_pool as global_avg_pool
+from fnn.layers.pool import global_max_pool as global_max_pool
+from fnn.layers.pool import max_pool as max_pool
 from fnn.layers.shape import flatten as flatten
 from fnn.layers.shape import reshape as reshape
 from fnn.ops.hinge import hinge as hinge

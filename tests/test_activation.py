@@ -59,7 +59,10 @@ def test_textbook_numbers(f, x, y, dy):
 )
 def test_derivative_at_the_kink(f, at_zero, mode):
     with fnn.gradients(mode):
-        assert slope(f, jnp.array([0.0, -0.0])).tolist() == [at_zero, at_zero]
+        zeros = jnp.array([0.0, -0.0])
+        assert slope(f, zeros).tolist() == [at_zero, at_zero]
+        # The value that a pullback comes with, differentiated in its turn.
+        assert slope(lambda x: jax.vjp(f, x)[0], zeros).tolist() == [at_zero, at_zero]
 
 
 @each

@@ -45,9 +45,9 @@ def test_fraction_dropped_and_expectation():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_kept_entries_grow_by_the_correctly_rounded_factor(dtype):
-    y = ops.dropout(jnp.ones(64, dtype), KEY, 0.1)
+    y = ops.dropout(jnp.ones(64, dtype), KEY, 0.37)
     assert y.dtype == dtype
-    assert set(y.tolist()) == {0.0, float(jnp.asarray(1 / 0.9, dtype))}
+    assert set(y.tolist()) == {0.0, float(jnp.asarray(1 / 0.63, dtype))}
 
 
 def test_keys_decide():
@@ -89,6 +89,7 @@ def test_a_sharded_batch_has_the_mask_of_one_device_and_no_collectives(kind):
     assert {a.sharding.shard_shape(a.shape) for a in got} == {(2, 3)}
     assert_close(jax.device_get(got), jax.device_get(f(x, KEY)))
     assert not re.search(r"(all-|reduce-scatter|collective-permute)\S*\(", program)
+    assert "[16,3]" not in program, "a device draws more of the mask than its part"
 
 
 @pytest.mark.parametrize("folded", [False, True])

@@ -89,9 +89,13 @@ class TestStep:
 
     def test_half_precision_losses_are_averaged_in_float32(self):
         losses = jnp.full((4096,), 1.0, jnp.bfloat16)
-        layer = fnn.lift(lambda p, x: losses[: x.shape[0]] + 0 * p["w"], lambda key, x: {"w": jnp.zeros((), "bfloat16")})
+        layer = fnn.lift(
+            lambda p, x: losses[: x.shape[0]] + 0 * p["w"], lambda key, x: {"w": jnp.zeros((), "bfloat16")}
+        )
         step = train.make_step(layer, lambda y, t: y, optax.sgd(0.0))
-        _, measures = step(train.init_state(layer, optax.sgd(0.0), jax.random.key(0), (1,)), (np.zeros(4096), np.zeros(4096)))
+        _, measures = step(
+            train.init_state(layer, optax.sgd(0.0), jax.random.key(0), (1,)), (np.zeros(4096), np.zeros(4096))
+        )
         assert measures["loss"].dtype == jnp.float32
         assert float(measures["loss"]) == 1.0
 
@@ -115,7 +119,9 @@ class TestStep:
 
     def test_obeys_the_gradient_mode_of_the_call(self):
         seen = []
-        layer = fnn.lift(lambda p, x: seen.append("trace") or fnn.ops.dense(x, p["w"]), lambda k, x: {"w": jnp.ones((3, 1))})
+        layer = fnn.lift(
+            lambda p, x: seen.append("trace") or fnn.ops.dense(x, p["w"]), lambda k, x: {"w": jnp.ones((3, 1))}
+        )
         step = train.make_step(layer, squared, MOMENTUM)
         batch, now = batches(1)[0], train.init_state(layer, MOMENTUM, jax.random.key(0), (1, 3))
         seen.clear()
@@ -129,7 +135,10 @@ class TestStep:
         [
             (np.ones(3), r"step expected a batch \(x, labels\); got ndarray of 3"),
             ((np.ones(3),), r"got tuple of 1; yield pairs"),
-            ((np.ones((3, 3)), np.ones((2, 1))), r"same number of examples on axis 0; got x \(3, 3\) and labels \(2, 1\)"),
+            (
+                (np.ones((3, 3)), np.ones((2, 1))),
+                r"same number of examples on axis 0; got x \(3, 3\) and labels \(2, 1\)",
+            ),
             ((np.ones((3, 3)), np.float32(1)), r"same number of examples on axis 0; got x \(3, 3\) and labels \(\)"),
             ((np.ones((0, 3)), np.ones((0, 1))), r"at least one example in a batch; got an empty batch"),
         ],
@@ -182,12 +191,13 @@ class Shuffled:
     """Batches in an order that depends on the epoch."""
 
     def __init__(self, items):
-        self.items = items
+        self.items, self.asked = items, []
 
     def __len__(self):
         return len(self.items)
 
     def epoch(self, i):
+        self.asked.append(i)
         return (self.items[j] for j in np.random.default_rng(i).permutation(len(self.items)))
 
 
@@ -196,7 +206,7 @@ class TestFit:
         evaluate = lambda now: {"error": now.step * 1.0}  # noqa: E731
         _, history = train.fit(STEP, start(), batches(3), epochs=2, evaluate=evaluate, progress=False)
         assert [(row["epoch"], row["step"], row["test_error"]) for row in history] == [(0, 3, 3.0), (1, 6, 6.0)]
-        assert list(history[0]) == ["epoch", "step", "bias", "loss", "test_error", "images_per_second", "seconds"]
+        assert list(history[0]) == ["epoch", "step", "loss", "bias", "test_error", "images_per_second", "seconds"]
         assert history[0]["images_per_second"] == pytest.approx(12 / history[0]["seconds"])
         assert all(type(value) in (int, float) for row in history for value in row.values())
 
@@ -217,6 +227,7 @@ class TestFit:
         assert_same(whole, resumed)
         assert [row["loss"] for row in history] == [row["loss"] for row in first + second]
         assert [row["epoch"] for row in second] == [2, 3]
+        assert data.asked == [0, 1, 2, 3, 0, 1, 2, 3]
 
     def test_callbacks_see_every_step_and_epoch(self):
         seen = []
@@ -269,12 +280,14 @@ class TestNonFiniteLoss:
     def test_names_the_first_parameter_that_is_not_finite(self):
         now = start()
         broken = {"out": {"bias": now.params["out"]["bias"], "kernel": now.params["out"]["kernel"].at[0].set(jnp.nan)}}
-        with pytest.raises(train.NonFiniteLoss, match="step 0 .*: parameter out/kernel is not finite"):
+        with pytest.raises(train.NonFiniteLoss, match=r"step 0 .*: parameter out/kernel is not finite"):
             train.fit(STEP, now._replace(params=broken), batches(3), progress=False)
 
     def test_when_everything_is_finite_but_the_loss(self):
         step = train.make_step(PLAIN, lambda y, t: y / 0.0, MOMENTUM)
-        with pytest.raises(train.NonFiniteLoss, match="all parameters and x are finite; look at the labels and the loss"):
+        with pytest.raises(
+            train.NonFiniteLoss, match="all parameters and x are finite; look at the labels and the loss"
+        ):
             train.fit(step, start(PLAIN), batches(1), progress=False)
 
     def test_the_last_step_is_checked_too(self):

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def varying(x: Any) -> frozenset[str]:
@@ -40,10 +40,15 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array, batch: tu
     A product over a sharded batch axis must say where its result lives when mesh axes are explicit; a gradient lives
     where the argument it belongs to does (replicated, if the product comes in another rank and is reshaped after).
     """
-    sharding = jax.typeof(like).sharding
-    explicit = AxisType.Explicit in sharding.mesh.axis_types
-    if explicit and a.ndim + b.ndim - 2 * len(axes[0]) - len(batch[0]) != like.ndim:
+    sharding = result_sharding(like)
+    if sharding is not None and a.ndim + b.ndim - 2 * len(axes[0]) - len(batch[0]) != like.ndim:
         sharding = sharding.update(spec=PartitionSpec())
     wide = jnp.promote_types(a.dtype, jnp.float32)
-    out = lax.dot_general(a, b, (axes, batch), preferred_element_type=wide, out_sharding=sharding if explicit else None)
+    out = lax.dot_general(a, b, (axes, batch), preferred_element_type=wide, out_sharding=sharding)
     return out.astype(like.dtype)
+
+
+def result_sharding(like: jax.Array) -> NamedSharding | None:
+    """What to pass as `out_sharding` so that a result lives where `like` does; None unless mesh axes are explicit."""
+    sharding = jax.typeof(like).sharding
+    return sharding if AxisType.Explicit in sharding.mesh.axis_types else None

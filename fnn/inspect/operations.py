@@ -9,8 +9,8 @@ from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 def multiply_adds(jaxpr: Jaxpr) -> int:
     """Multiply-adds of all matrix products and convolutions in a jaxpr, those inside its calls and loops included.
 
-    A product (m, k) (k, n) costs m k n. A convolution costs, for each number it returns, the taps of its window times the
-    channels of a group; taps on padding count, zeros that a dilated input holds (transposed convolution) do not. Of
+    A product (m, k) (k, n) costs m k n. A convolution costs, for each number it returns, the taps of its window times
+    the channels of a group; taps on padding count, zeros that a dilated input holds (transposed convolution) do not. Of
     alternatives (`cond`) the dearest counts; the body of a `while`, whose length is not known, counts once.
 
     >>> import jax, jax.numpy as jnp

@@ -47,7 +47,7 @@ def summary(layer: Layer, x: Any) -> str:
     hidden  dense  (1, 4)          16     64             12
     out     dense  (1, 2)          10     40              8
     -------------------------------------------------------
-    total   serial (1, 2)          26    104             20
+    total          (1, 2)          26    104             20
     """
     rows: dict[str, _Row] = {}  # by path: a transformation may trace a leaf more than once
 
@@ -73,7 +73,8 @@ def summary(layer: Layer, x: Any) -> str:
         jax.eval_shape(lambda key: outputs.append(_shapes(observed.init_spec(key, spec)[2])), jax.random.key(0))
 
     parameters, size, state_size, operations = (
-        sum(getattr(row, name) for row in rows.values()) for name in ("parameters", "bytes", "state_bytes", "operations")
+        sum(getattr(row, name) for row in rows.values())
+        for name in ("parameters", "bytes", "state_bytes", "operations")
     )
     cells = [[r.path, r.kind, r.output, *map(_number, (r.parameters, r.bytes, r.operations))] for r in rows.values()]
     totals = ["total", "", outputs[0], *map(_number, (parameters, size, operations))]

@@ -20,5 +20,10 @@ from fnn.layers.dropout import dropout as dropout
 from fnn.layers.norm import batch_norm as batch_norm
 from fnn.layers.norm import group_norm as group_norm
 from fnn.layers.norm import layer_norm as layer_norm
+from fnn.layers.pool import adaptive_avg_pool as adaptive_avg_pool
+from fnn.layers.pool import avg_pool as avg_pool
+from fnn.layers.pool import global_avg_pool as global_avg_pool
+from fnn.layers.pool import global_max_pool as global_max_pool
+from fnn.layers.pool import max_pool as max_pool
 from fnn.layers.shape import flatten as flatten
 from fnn.layers.shape import reshape as reshape

@@ -7,8 +7,9 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.combinators import serial
-from fnn.core.errors import require
+from fnn.core.errors import require, require_floats
 from fnn.core.layer import Layer, Params, Spec, lift, weights
+from fnn.layers.initial import he_normal
 from fnn.ops.conv import Padding
 from fnn.ops.window import sizes_of
 
@@ -25,7 +26,7 @@ def conv(
     dilation: Ints = 1,
     groups: int = 1,
     bias: bool = True,
-    kernel_init: Initializer = initializers.he_normal(),  # noqa: B008
+    kernel_init: Initializer = he_normal(),  # noqa: B008
     bias_init: Initializer = initializers.zeros,
 ) -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, features), in 1-D, 2-D or 3-D as the rank of x says.
@@ -60,7 +61,7 @@ def depthwise_conv(
     padding: Padding = "VALID",
     dilation: Ints = 1,
     bias: bool = True,
-    kernel_init: Initializer = initializers.he_normal(),  # noqa: B008
+    kernel_init: Initializer = he_normal(),  # noqa: B008
     bias_init: Initializer = initializers.zeros,
 ) -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, C * multiplier): each channel has its own `multiplier` filters.
@@ -73,10 +74,13 @@ def depthwise_conv(
     Raises:
       InputError: as `conv`.
     """
-    require(multiplier >= 1, "depthwise_conv", "multiplier >= 1", multiplier, "use at least one filter a channel")
+    ok = isinstance(multiplier, int) and multiplier >= 1
+    require(ok, "depthwise_conv", "multiplier >= 1", multiplier, "use at least one filter a channel")
 
     def apply(x: jax.Array, kernel: jax.Array, b: jax.Array | None) -> jax.Array:
-        return ops.conv(x, kernel, b, stride=stride, padding=padding, dilation=dilation, groups=x.shape[-1])
+        # Of the kernel and not of x: an x with other channels is then an error, not another multiplier.
+        groups = kernel.shape[-1] // multiplier
+        return ops.conv(x, kernel, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     return _layer("depthwise_conv", apply, lambda c: c * multiplier, lambda c: c, window, bias, kernel_init, bias_init)
 
@@ -119,7 +123,7 @@ def conv_transpose(
     dilation: Ints = 1,
     groups: int = 1,
     bias: bool = True,
-    kernel_init: Initializer = initializers.he_normal(),  # noqa: B008
+    kernel_init: Initializer = he_normal(),  # noqa: B008
     bias_init: Initializer = initializers.zeros,
 ) -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, features), the sizes that a convolution with these options would undo.
@@ -164,14 +168,16 @@ def _layer(
     bias_init: Initializer,
 ) -> Layer:
     def init(key: jax.Array, x: Spec) -> Params:
+        require_floats(name, x=x)
         spatial = x.ndim - 2
         require(1 <= spatial <= 3, name, "x (N, *spatial, C) with 1 to 3 spatial axes", x.shape, "add or drop axes")
         sizes = sizes_of(name, "window", window, spatial)
         c = x.shape[-1]
+        require(c >= 1, name, "at least one channel, last", f"x of shape {x.shape}", "put the channels last")
         k, g = features(c), groups(c)
-        require(k >= 1, name, "features >= 1", k, "use at least one output channel")
+        require(isinstance(k, int) and k >= 1, name, "features >= 1", k, "use at least one output channel")
         require(
-            g >= 1 and c % g == 0 and k % g == 0,
+            isinstance(g, int) and g >= 1 and c % g == 0 and k % g == 0,
             name,
             f"groups that divide {c} input and {k} output channels",
             g,

@@ -6,13 +6,14 @@ from jax.nn import initializers
 from fnn import ops
 from fnn.core.errors import require
 from fnn.core.layer import Layer, lift, weights
+from fnn.layers.initial import he_normal
 
 
 def dense(
     features: int,
     *,
     bias: bool = True,
-    kernel_init: jax.nn.initializers.Initializer = initializers.he_normal(),  # noqa: B008
+    kernel_init: jax.nn.initializers.Initializer = he_normal(),  # noqa: B008
     bias_init: jax.nn.initializers.Initializer = initializers.zeros,
 ) -> Layer:
     """x: (..., C) -> (..., features).

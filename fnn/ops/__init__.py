@@ -28,5 +28,10 @@ from fnn.ops.norm import layer_norm as layer_norm
 from fnn.ops.pad import pad as pad
 from fnn.ops.penalty import decay_mask as decay_mask
 from fnn.ops.penalty import l2_penalty as l2_penalty
+from fnn.ops.pool_adaptive import adaptive_avg_pool as adaptive_avg_pool
+from fnn.ops.pool_average import avg_pool as avg_pool
+from fnn.ops.pool_global import global_avg_pool as global_avg_pool
+from fnn.ops.pool_global import global_max_pool as global_max_pool
+from fnn.ops.pool_max import max_pool as max_pool
 from fnn.ops.softmax import log_softmax as log_softmax
 from fnn.ops.softmax import softmax as softmax

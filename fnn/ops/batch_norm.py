@@ -53,7 +53,8 @@ def batch_norm(
       x: at least two axes and one entry a channel; of a single entry y is the offset.
       scale, offset: (C,), any floating dtype; None for 1 and 0.
       epsilon: > 0, added to the variance.
-      axis_name: mesh axes of an enclosing `jax.shard_map` (or `jax.vmap` with this axis name), over which to average.
+      axis_name: mesh axes of an enclosing `jax.shard_map` over which to average; also the axis of a `jax.vmap`, if the
+        gradient is taken inside it.
 
     Returns:
       y in the dtype of x; mean and biased variance in float32, or float64 for float64. All three can be differentiated.

@@ -121,16 +121,16 @@ def conv_transpose(
         all(e < r for e, r in zip(extra, room, strict=True)), name, f"output_padding below {room}", extra, "use less"
     )
     full = [(n - 1) * s + (f - 1) * d + 1 for n, s, f, d in zip(inputs, stride, window, dilation, strict=True)]
-    if padding == "SAME":
+    if isinstance(padding, str) and padding == "SAME":
         crop = [n - i * s for n, i, s in zip(full, inputs, stride, strict=True)]
         require(min(crop) >= 0, name, f"windows at least as large as the stride {stride} for SAME", window, "use VALID")
         pairs = tuple((c // 2, c - c // 2) for c in crop)
     else:
         require(
-            padding == "VALID" or not isinstance(padding, str),
+            not isinstance(padding, str) or padding == "VALID",
             name,
             "padding VALID, SAME, an integer or pairs",
-            padding,
+            repr(padding),
             "use one of these",
         )
         pairs = pad_pairs(name, padding, inputs, window, stride, dilation)
@@ -145,6 +145,7 @@ def _check(name, x, kernel, bias, stride, dilation, groups):
     require_floats(name, x=x, kernel=kernel, bias=bias)
     rank = x.ndim - 2
     require(1 <= rank <= 3, name, "x of shape (N, *spatial, C) with 1 to 3 spatial axes", x.shape, "add or drop axes")
+    require(min(x.shape[1:-1]) >= 1, name, "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
     require(
         kernel.ndim == x.ndim, name, f"a kernel (*window, C/groups, K) of rank {x.ndim}", kernel.shape, "reshape it"
     )
@@ -152,9 +153,9 @@ def _check(name, x, kernel, bias, stride, dilation, groups):
     (stride, dilation) = (sizes_of(name, n, v, rank) for n, v in (("stride", stride), ("dilation", dilation)))
     c, k = x.shape[-1], kernel.shape[-1]
     require(
-        isinstance(groups, int) and groups >= 1 and c % groups == 0 and k % groups == 0,
+        isinstance(groups, int) and groups >= 1 and k % groups == 0,
         name,
-        f"groups that divide {c} input and {k} output channels",
+        f"groups >= 1 that divide {k} output channels",
         groups,
         "change groups or the number of channels",
     )

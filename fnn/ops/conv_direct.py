@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.sharding import result_sharding
 from fnn.ops.window import Pairs, Sizes
 
 AXES = "DHW"
@@ -89,6 +90,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
         rhs_dilation=spec.stride,
         dimension_numbers=(f"C{axes}N", f"I{axes}O", f"{axes}NC"),
         batch_group_count=spec.groups,
+        out_sharding=result_sharding(w),
     )
     return dw.astype(w.dtype)
 

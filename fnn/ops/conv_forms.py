@@ -6,14 +6,15 @@ is chosen there alone, and any other platform gets the direct form.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.sharding import contract
+from fnn.ops import conv_blocks as blocks
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_disjoint as disjoint
 from fnn.ops import conv_shifted as shifted
@@ -21,44 +22,38 @@ from fnn.ops.conv_direct import ConvSpec, pad_axis
 
 MOST_TAPS = 64  # beyond this, unrolled shifts make the program long and the direct form is not far behind
 MOST_COPIES = 1 << 22  # entries (16 MiB of float32): larger temporaries cost more in page faults than they save
-BLOCK = 32  # channels of a merged block of groups: a full vector register or two, little waste on zeros
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve x with w."""
-    if _disjoint(spec, w):
-        return disjoint.forward(spec, x, w)
-    cpu = shifted.forward if _depthwise(spec, w) else direct.forward
-    return _choose(cpu, direct.forward, spec, x, w)
+    return _choose(_family(spec, w).forward, direct.forward, spec, x, w)
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Apply the adjoint of `forward` in x to dy."""
-    if _disjoint(spec, w):
-        return disjoint.input_gradient(spec, dy, w)
-    cpu = shifted.input_gradient if _depthwise(spec, w) else direct.input_gradient
-    return _choose(cpu, direct.input_gradient, spec, dy, w)
+    return _choose(_family(spec, w).input_gradient, direct.input_gradient, spec, dy, w)
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Apply the adjoint of `forward` in w to dy; of w only shape, dtype and sharding count."""
-    if _disjoint(spec, w):
-        return disjoint.kernel_gradient(spec, x, dy, w)
-    if _depthwise(spec, w):
-        cpu = shifted.kernel_gradient
-    elif spec.groups > 1:
-        cpu = kernel_gradient_blocks
-    elif _separable(spec, w, x.shape[0]):
-        cpu = kernel_gradient_separable
-    else:
-        cpu = direct.kernel_gradient
+    family = _family(spec, w)
+    separable = family is direct and _separable(spec, w, x.shape[0])
+    cpu = kernel_gradient_separable if separable else family.kernel_gradient
     return _choose(cpu, direct.kernel_gradient, spec, x, dy, w)
 
 
+def _family(spec: ConvSpec, w: jax.Array) -> ModuleType:
+    if _disjoint(spec, w):
+        return disjoint
+    if _depthwise(spec, w):
+        return shifted
+    return blocks if spec.groups > 1 else direct
+
+
 def _choose(cpu: Callable, other: Callable, spec: ConvSpec, *args: jax.Array) -> jax.Array:
-    """`cpu` on that platform and `other` elsewhere; both are the same program's branches until it is compiled."""
-    if cpu is other:
-        return other(spec, *args)
+    """`cpu` on that platform and `other` elsewhere, but matrix products everywhere."""
+    if cpu is other or cpu.__module__ == disjoint.__name__:
+        return cpu(spec, *args)
     return lax.platform_dependent(*args, cpu=partial(cpu, spec), default=partial(other, spec))
 
 
@@ -79,23 +74,6 @@ def _separable(spec: ConvSpec, w: jax.Array, batch: int) -> bool:
     fh, fw, c, k = w.shape
     copies = batch * math.prod(spec.sizes) * max(fw * c, fh * k)
     return copies <= MOST_COPIES and max(fh, fw) <= 7 and (c == 1 or 32 <= min(c, k) <= 128)
-
-
-def kernel_gradient_blocks(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """Merge neighbouring groups into dense convolutions and keep the diagonal blocks of their gradients."""
-    *window, c, k = w.shape
-    g = spec.groups
-    merged = max(m for m in range(1, g + 1) if g % m == 0 and (m == 1 or m * max(c, k // g) <= BLOCK))
-    dense = replace(spec, groups=1)
-    ins, outs = merged * c, merged * (k // g)
-    like = jax.ShapeDtypeStruct((*window, ins, outs), w.dtype)
-    parts = []
-    for b in range(g // merged):
-        xb = lax.slice_in_dim(x, b * ins, (b + 1) * ins, axis=-1)
-        dyb = lax.slice_in_dim(dy, b * outs, (b + 1) * outs, axis=-1)
-        dwb = direct.kernel_gradient(dense, xb, dyb, like).reshape(*window, merged, c, merged, k // g)
-        parts += [dwb[..., i, :, i, :] for i in range(merged)]
-    return jnp.concatenate(parts, axis=-1)
 
 
 def kernel_gradient_separable(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:

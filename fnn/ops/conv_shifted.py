@@ -55,7 +55,8 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     dx = jnp.stack(residues, axis=1).reshape(dy.shape[0], *spec.stride, *counts, spec.groups)
     places = [a for i in range(rank) for a in (1 + rank + i, 1 + i)]
     dx = dx.transpose(0, *places, 1 + 2 * rank)
-    dx = dx.reshape(dy.shape[0], *(c * s for c, s in zip(counts, spec.stride, strict=True)), spec.groups)
+    for i in range(rank):  # one merge at a time: all that a sharded reshape allows
+        dx = dx.reshape(*dx.shape[: 1 + i], dx.shape[1 + i] * dx.shape[2 + i], *dx.shape[3 + i :])
     return _window(dx, [0] * rank, spec.sizes)
 
 

@@ -73,7 +73,7 @@ def _drop(rate, x, key):
 
 
 def _keep(rate, x, key):
-    # Under explicit mesh axes a new array is replicated unless told where to live: draw the mask where x is.
+    # Under explicit mesh axes a new array is replicated (each device draws it whole) unless told where to live.
     sharding = jax.typeof(x).sharding
     explicit = AxisType.Explicit in sharding.mesh.axis_types
     return jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape, out_sharding=sharding if explicit else None)

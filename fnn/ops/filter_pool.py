@@ -34,6 +34,8 @@ def filter_pool(
     (1, 2, 2, 3)
     """
     require_floats("filter_pool", x=x)
+    is_array = hasattr(filter, "ndim")
+    require(is_array, "filter_pool", "an array for filter", type(filter).__name__, "pass a jax or numpy array")
     require(filter.ndim == x.ndim - 2, "filter_pool", f"a filter of rank {x.ndim - 2}", filter.shape, "one axis each")
     c = x.shape[-1]
     kernel = jnp.broadcast_to(filter[..., None, None], (*filter.shape, 1, c)).astype(x.dtype)

@@ -19,7 +19,7 @@ Source: Goodfellow, Bengio and Courville, Deep Learning (2016), sections 5.5 and
 import jax
 import jax.numpy as jnp
 
-from fnn.core.cases import case, integers, normal, probabilities
+from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.errors import require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values
@@ -185,7 +185,9 @@ cross_entropy_rule = Rule(
         case(0.0, normal((8, 5), scale=3.0), integers((8,), 0, 5)),
         case(0.1, normal((8, 3, 4)), integers((8, 3), 0, 4)),
         case(0.0, normal((8, 5), scale=3.0), probabilities((8, 5))),
-        case(0.2, normal((1, 3)), probabilities((1, 3)), batched=False),
+        # Rows that do not sum to one.
+        case(0.2, (8, 3), positive((8, 3))),
+        case(0.0, (1, 3), positive((1, 3)), batched=False),
         case(0.0, (3,), integers((), 0, 3), batched=False),
         case(0.1, (0, 3), integers((0,), 0, 3), batched=False),
     ),

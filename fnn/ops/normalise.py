@@ -96,7 +96,8 @@ def check(where: str, shape: str, rank: int, epsilon: float, x, scale, offset, *
     require_floats(where, x=x)
     require(x.ndim >= rank, where, f"x of shape {shape}", x.shape, "add the missing axes, for example x[None]")
     for name, a in {"scale": scale, "offset": offset, **statistics}.items():
-        if a is not None or name in statistics:
-            require_floats(where, **{name: a})
+        require(a is not None or name not in statistics, where, f"an array for {name}", a, "pass a running average")
+        require_floats(where, **{name: a})
+        if a is not None:
             require(a.shape == x.shape[-1:], where, f"{name} of shape {x.shape[-1:]}", a.shape, "one entry a channel")
     require(isinstance(epsilon, Real) and epsilon > 0, where, "epsilon > 0", repr(epsilon), "use epsilon=1e-5")

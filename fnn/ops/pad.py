@@ -19,11 +19,11 @@ import numpy as np
 from jax import lax
 
 from fnn.core.cases import case
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import InputError, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.window import Pairs
+from fnn.ops.window import Pairs, pairs_of
 
-MODES = {"REFLECT": "reflect", "REPLICATE": "edge", "CIRCULAR": "wrap"}
+MODES = ("REFLECT", "REPLICATE", "CIRCULAR")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
     Args:
       x: (N, *spatial, C).
       pairs: (before, after) >= 0 for each spatial axis.
-      mode: "REFLECT" (amounts below the axis size), "REPLICATE" (any amounts, if the axis is not empty) or "CIRCULAR"
+      mode: "REFLECT" (amounts below the axis size), "REPLICATE" (any amounts) or "CIRCULAR"
         (amounts up to the axis size).
 
     Raises:
@@ -51,13 +51,17 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
     [3. 2. 1. 2. 3. 2.]
     """
     require_floats("pad", x=x)
-    require(mode in MODES, "pad", f"a mode among {list(MODES)}", repr(mode), "use one of these")
-    pairs = tuple(tuple(p) for p in pairs)
-    require(len(pairs) == x.ndim - 2, "pad", f"{x.ndim - 2} pairs for x {x.shape}", pairs, "one pair a spatial axis")
+    require(mode in MODES, "pad", f"a mode among {MODES}", repr(mode), "use one of these")
+    require(x.ndim >= 3, "pad", "x of shape (N, *spatial, C)", x.shape, "add the axes that are missing")
+    require(min(x.shape[1:-1]) >= 1, "pad", "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
+    amounts, pairs = pairs, pairs_of(pairs, x.ndim - 2)
+    if pairs is None:
+        wanted = f"{x.ndim - 2} pairs (before, after) >= 0 for x {x.shape}"
+        raise InputError("pad", wanted, repr(amounts), "give one pair a spatial axis")
     for n, amounts in zip(x.shape[1:-1], pairs, strict=True):
-        most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": max(amounts) if n else 0}[mode]
+        most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": max(amounts)}[mode]
         require(
-            min(amounts) >= 0 and max(amounts) <= most,
+            max(amounts) <= most,
             "pad",
             f"amounts from 0 to {most} to {mode} an axis of {n}",
             amounts,
@@ -67,7 +71,9 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
 
 
 def _forward(spec, x):
-    return jnp.pad(x, ((0, 0), *spec.pairs, (0, 0)), mode=MODES[spec.mode])
+    for axis, (low, high) in enumerate(spec.pairs, start=1):
+        x = _EXTEND[spec.mode](x, axis, low, high)
+    return x
 
 
 def _fwd(spec, x):
@@ -80,10 +86,33 @@ def _bwd(spec, residuals, dy):
     return (dy,)
 
 
+def _cut(x, axis, start, stop):
+    return lax.slice_in_dim(x, start, stop, axis=axis)
+
+
+def _extend_reflect(x, axis, low, high):
+    n = x.shape[axis]
+    before, after = _cut(x, axis, 1, 1 + low), _cut(x, axis, n - 1 - high, n - 1)
+    return jnp.concatenate([lax.rev(before, (axis,)), x, lax.rev(after, (axis,))], axis)
+
+
+def _extend_replicate(x, axis, low, high):
+    n = x.shape[axis]
+    first, last = _cut(x, axis, 0, 1), _cut(x, axis, n - 1, n)
+    return jnp.concatenate([*[first] * low, x, *[last] * high], axis)
+
+
+def _extend_circular(x, axis, low, high):
+    n = x.shape[axis]
+    return jnp.concatenate([_cut(x, axis, n - low, n), x, _cut(x, axis, 0, high)], axis)
+
+
+_EXTEND = {"REFLECT": _extend_reflect, "REPLICATE": _extend_replicate, "CIRCULAR": _extend_circular}
+
+
 def _parts(dy, axis, low, high):
     end = dy.shape[axis] - high
-    cuts = ((0, low), (low, end), (end, end + high))
-    return [lax.slice_in_dim(dy, a, b, axis=axis) for a, b in cuts]
+    return [_cut(dy, axis, *span) for span in ((0, low), (low, end), (end, end + high))]
 
 
 def _place(part, axis, start, n):

@@ -27,8 +27,8 @@ def pad_pairs(
 
     Args:
       where: who asks, for messages.
-      padding: `"VALID"` (none); `"SAME"` (output ceil(n / s), the odd one after); `"CAUSAL"` (1-D: all before, so that no
-        output sees a later input); an integer for all sides; or one (before, after) pair an axis.
+      padding: `"VALID"` (none); `"SAME"` (output ceil(n / s), the odd one after); `"CAUSAL"` (1-D: all before, so that
+        no output sees a later input); an integer for all sides; or one (before, after) pair an axis.
       sizes: spatial sizes of the input.
       window, stride, dilation: as in the module's formula.
 
@@ -36,17 +36,18 @@ def pad_pairs(
       InputError: an unknown name, negative padding, or pairs that do not match the axes.
     """
     extents = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
-    if padding == "VALID":
+    name = padding if isinstance(padding, str) else None
+    if name == "VALID":
         return ((0, 0),) * len(sizes)
-    if padding == "SAME":
+    if name == "SAME":
         total = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(sizes, stride, extents, strict=True)]
         return tuple((t // 2, t - t // 2) for t in total)
-    if padding == "CAUSAL" and len(sizes) == 1:
+    if name == "CAUSAL" and len(sizes) == 1:
         return ((extents[0] - 1, 0),)
     if isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0:
         return ((padding, padding),) * len(sizes)
-    pairs = None if isinstance(padding, str | int) else tuple(tuple(p) if isinstance(p, Sequence) else p for p in padding)
-    if pairs is None or len(pairs) != len(sizes) or not all(_is_pair(p) for p in pairs):
+    pairs = pairs_of(padding, len(sizes))
+    if pairs is None:
         raise InputError(
             where,
             f"padding VALID, SAME, CAUSAL (1-D), an integer >= 0, or {len(sizes)} pairs (before, after) >= 0",
@@ -54,6 +55,12 @@ def pad_pairs(
             "use one of these",
         )
     return pairs
+
+
+def pairs_of(came: object, rank: int) -> Pairs | None:
+    """`rank` pairs (before, after) of integers >= 0 as a tuple of tuples; None if something else came."""
+    ok = isinstance(came, Sequence) and len(came) == rank and all(_is_pair(p) for p in came)
+    return tuple((before, after) for before, after in came) if ok else None
 
 
 def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilation: Sizes, pads: Pairs) -> Sizes:
@@ -77,4 +84,4 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
 
 
 def _is_pair(p: object) -> bool:
-    return isinstance(p, tuple) and len(p) == 2 and all(isinstance(n, int) and n >= 0 for n in p)
+    return isinstance(p, Sequence) and len(p) == 2 and all(isinstance(n, int) and n >= 0 for n in p)

@@ -36,12 +36,12 @@ class Event:
     measures: dict[str, Any]
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(RuntimeError):  # noqa: N818
     """The loss became inf or nan; the message says at which step and names the first parameter that is not finite.
 
     Attributes:
       step: the step, counted from 0.
-      train_state: no update was made from this loss. The step after it, already under way when the loss arrived, is in it.
+      train_state: no update was made from this loss. The step after it, under way when the loss arrived, is included.
     """
 
     def __init__(self, message: str, step: int, train_state: TrainState):
@@ -75,13 +75,13 @@ def fit(
       progress: show progress: live in a terminal, one line an epoch elsewhere.
 
     Returns:
-      train_state and history: a dict an epoch with "epoch", "step" (taken so far), "loss" and the metrics (means over the
-      epoch's examples while they were learned), the evaluation, "images_per_second" and "seconds" (of training, without
-      evaluation; the first epoch includes compilation).
+      train_state and history: a dict an epoch with "epoch", "step" (taken so far), "loss" and the metrics (means over
+      the epoch's examples while they were learned), the evaluation, "images_per_second" and "seconds" (of
+      training, without evaluation; the first epoch includes compilation).
 
     Raises:
       InputError: epochs and first_epoch that do not fit, a generator for several epochs, an epoch without batches.
-      NonFiniteLoss: the loss is inf or nan. Losses are read one step late, so that the device need not wait for the host.
+      NonFiniteLoss: the loss is inf or nan. It is read one step late, so that the device need not wait for the host.
 
     >>> import jax, jax.numpy as jnp, fnn, optax
     >>> from fnn.train import init_state, make_step
@@ -157,11 +157,13 @@ class _Epoch:
         measures = {name: float(value) for name, value in jax.device_get(measures).items()}
         if not math.isfinite(measures["loss"]):
             reason = _explain(now.params, batch[0])
-            raise NonFiniteLoss(f"the loss of step {number} (epoch {self.epoch}) is {measures['loss']}: {reason}", number, now)
+            raise NonFiniteLoss(
+                f"the loss of step {number} (epoch {self.epoch}) is {measures['loss']}: {reason}", number, now
+            )
         n = split_batch("fit", batch)[2]
         self.examples += n
-        for name, value in measures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + n * value
+        for name in sorted(measures, key=lambda name: name != "loss"):  # the loss first, as readers expect
+            self.sums[name] = self.sums.get(name, 0.0) + n * measures[name]
         self.display.step_ends(self.epoch, self._means(), self.examples / (time.perf_counter() - self.start))
 
 
@@ -169,7 +171,7 @@ def _explain(params: Any, x: Any) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not np.isfinite(np.asarray(leaf, np.float64)).all():
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            return f"parameter {name} is not finite; lower the learning rate, or clip gradients (optax.clip_by_global_norm)"
+            return f"parameter {name} is not finite; lower the learning rate, or use optax.clip_by_global_norm"
     broken = sum(int((~np.isfinite(np.asarray(leaf, np.float64))).sum()) for leaf in jax.tree.leaves(x))
     if broken:
         return f"all parameters are finite, but x of this batch has {broken} entries that are not; clean the data"

@@ -1,4 +1,4 @@
-"""Progress of a run: a live bar in a terminal, one line an epoch elsewhere. Both see only numbers already on the host."""
+"""Progress of a run: a live bar in a terminal, one line an epoch elsewhere. Both show numbers already on the host."""
 
 import importlib.util
 import sys

@@ -1,7 +1,7 @@
 """One step of training: a pure function from a state and a batch to the next state.
 
-    loss(params) = mean_i loss(y_i, label_i) + penalty(params)        y, state' = apply(params, state, x, train, key)
-    updates, opt_state' = optimizer(d loss / d params)                params' = params + updates
+loss(params) = mean_i loss(y_i, label_i) + penalty(params)        y, state' = apply(params, state, x, train, key)
+updates, opt_state' = optimizer(d loss / d params)                params' = params + updates
 """
 
 from collections.abc import Callable, Mapping
@@ -92,7 +92,9 @@ def make_step(
     (1, ['loss'])
     """
     functions = named_functions("make_step", metrics or {})
-    require("loss" not in dict(functions), "make_step", "metrics with other names", "loss", "the loss is reported anyway")
+    require(
+        "loss" not in dict(functions), "make_step", "metrics with other names", "loss", "the loss is reported anyway"
+    )
 
     def objective(params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
         outputs, state = layer.apply(params, state, x, train=True, key=key)

@@ -1,0 +1,111 @@
+"""LeNet-5 learns real handwritten digits, with gradients written by hand.
+
+    python examples/lenet_digits.py                     train, compare the gradients, draw what was learned
+    python examples/lenet_digits.py --gradients auto    the same with automatic differentiation
+    python examples/lenet_digits.py --help              all settings
+
+Read it from top to bottom: a model is a Layer, that is, two pure functions; training is a pure step; the gradients of
+both kinds are compared parameter by parameter; and everything the network learned is drawn into the output folder.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import fnn
+from fnn import check, data, inspect, models, train
+
+
+def parse(argv):
+    """Settings from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the training images (default %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images a step (default %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=0.02, help="largest learning rate (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of initial weights and order (default %(default)s)")
+    parser.add_argument("--gradients", choices=["hand", "auto"], default="hand", help="who differentiates")
+    parser.add_argument("--data", default="digits", help="'digits' (built in), or a folder with MNIST's idx files")
+    parser.add_argument("--out", type=Path, default=Path("out/lenet"), help="folder for pictures (default %(default)s)")
+    args = parser.parse_args(argv)
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if getattr(args, name) <= 0:
+            parser.error(f"--{name.replace('_', '-')} must be positive")
+    return args
+
+
+def main(argv=None):
+    """Train, compare, draw; returns the test accuracy and the history."""
+    started = time.perf_counter()
+    args = parse(argv)
+    split = data.digits() if args.data == "digits" else data.mnist(args.data)
+    batches = data.batches(split.train, args.batch_size, seed=args.seed, drop_last=True)
+
+    layer = models.lenet5()
+    schedule = optax.cosine_onecycle_schedule(args.epochs * len(batches), args.learning_rate, pct_start=0.2)
+    optimizer = optax.chain(
+        optax.add_decayed_weights(5e-4, mask=fnn.decay_mask),  # biases are spared
+        optax.sgd(schedule, momentum=0.9, nesterov=True),
+    )
+    print(fnn.summary(layer, (1, *split.train.images.shape[1:])), end="\n\n")
+
+    metrics = {"accuracy": fnn.accuracy}
+    step = train.make_step(layer, fnn.softmax_cross_entropy, optimizer, metrics=metrics)
+    now = train.init_state(layer, optimizer, jax.random.key(args.seed), split.train.images[:1])
+    test_batches = data.batches(split.test, 512)
+    test_metrics = {"loss": fnn.softmax_cross_entropy, "accuracy": fnn.accuracy}
+
+    def test(now):
+        return train.evaluate(layer, now.params, now.state, test_batches, test_metrics)
+
+    with fnn.gradients(args.gradients):
+        now, history = train.fit(step, now, batches, epochs=args.epochs, evaluate=test)
+    accuracy = history[-1]["test_accuracy"]
+    print(f"\ntest accuracy {accuracy:.2%} of {len(split.test.labels)} images, gradients: {args.gradients}\n")
+
+    compare_gradients(layer, now, next(iter(batches)))
+    draw(layer, now, split.test, history, args.out)
+    print(f"\npictures in {args.out}/, {time.perf_counter() - started:.0f} seconds in all")
+    return accuracy, history
+
+
+def compare_gradients(layer, now, batch):
+    """Print hand-written against automatic gradients, and the time each takes for one step's gradient."""
+    print(check.compare(layer, now.params, now.state, batch, fnn.softmax_cross_entropy))
+    x, labels = map(jnp.asarray, batch)
+
+    @jax.jit
+    def gradient(params):
+        return jax.grad(lambda p: fnn.softmax_cross_entropy(layer.apply(p, now.state, x)[0], labels).mean())(params)
+
+    seconds = check.time_modes(gradient, now.params, rounds=50)
+    print(
+        f"time of a gradient on {len(x)} images: hand {1e3 * seconds['hand']:.2f} ms, "
+        f"auto {1e3 * seconds['auto']:.2f} ms, {seconds['auto'] / seconds['hand']:.2f} times as long"
+    )
+
+
+def draw(layer, now, test, history, out):
+    """Save curves, filters, feature maps, confusion matrix and the worst mistakes."""
+    out.mkdir(parents=True, exist_ok=True)
+    logits, _ = jax.jit(layer.apply)(now.params, now.state, test.images)
+    probabilities = np.asarray(jax.nn.softmax(logits))
+    seen = inspect.activations(layer, now.params, now.state, test.images[:1])
+    maps = {path: seen[path][0] for path in ("relu1", "pool1", "relu2", "pool2")}
+    pictures = {
+        "curves": inspect.plot_curves(history),
+        "filters": inspect.plot_filters(now.params["conv1"]["kernel"]),
+        "feature_maps": inspect.plot_feature_maps(test.images[0], maps),
+        "confusion": inspect.plot_confusion(test.labels, probabilities.argmax(-1)),
+        "mistakes": inspect.plot_mistakes(test.images, test.labels, probabilities),
+    }
+    for name, figure in pictures.items():
+        figure.savefig(out / f"{name}.png", dpi=200)
+
+
+if __name__ == "__main__":
+    main()

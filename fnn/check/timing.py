@@ -1,0 +1,53 @@
+"""The time of one jitted function with hand-written and with automatic gradients."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from fnn.core.errors import require
+from fnn.core.rule import gradients
+
+
+def time_modes(f: Callable, *args: Any, rounds: int = 20) -> dict[str, float]:
+    """Median seconds of `f(*args)` in each mode, its results waited for, compilation left out.
+
+    The modes take turns, and each goes first in every other round, so that a machine that slows down or speeds up on
+    the way favours neither.
+
+    Args:
+      f: a jitted function that takes gradients; it must not donate its arguments, which are used again and again.
+      *args: what to call it with.
+      rounds: calls a mode.
+
+    Returns:
+      {"hand": seconds, "auto": seconds}.
+
+    Raises:
+      InputError: rounds < 1, or f donated an argument.
+
+    >>> import jax, jax.numpy as jnp, fnn
+    >>> f = jax.jit(jax.grad(lambda w: fnn.ops.dense(jnp.ones((4, 3)), w).sum()))
+    >>> sorted(time_modes(f, jnp.ones((3, 2)), rounds=3))
+    ['auto', 'hand']
+    """
+    require(isinstance(rounds, int) and rounds >= 1, "time_modes", "rounds >= 1", rounds, "time at least one round")
+    seconds: dict[str, list[float]] = {"hand": [], "auto": []}
+
+    def call(mode: str) -> float:
+        with gradients(mode):
+            start = time.perf_counter()
+            jax.block_until_ready(f(*args))
+            return time.perf_counter() - start
+
+    for mode in seconds:
+        call(mode)
+        gone = [leaf for leaf in jax.tree.leaves(args) if isinstance(leaf, jax.Array) and leaf.is_deleted()]
+        fix = "time a function jitted without donate_argnums"
+        require(not gone, "time_modes", "a function that keeps its arguments", "one that donates them", fix)
+    for i in range(rounds):
+        for mode in ("hand", "auto") if i % 2 else ("auto", "hand"):
+            seconds[mode].append(call(mode))
+    return {mode: statistics.median(times) for mode, times in seconds.items()}

@@ -1,0 +1,47 @@
+"""Initial kernels: He's normal distribution, drawn in blocks of one size.
+
+    kernel ~ N(0, 2 / fan_in), cut off at two standard deviations        fan_in = product of all axes but the last
+
+Source: He et al., 2015, https://arxiv.org/abs/1502.01852, eq. 10.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import initializers
+
+# XLA takes a few tenths of a second to compile random numbers, for every shape anew. Blocks of one size are compiled
+# once, so a deep model starts in a fraction of the time. Small enough to waste little on small kernels.
+_BLOCK = 1 << 15
+_STDDEV_OF_CUT_NORMAL = 0.87962566103423978  # of the standard normal distribution, cut off at -2 and 2
+
+
+def he_normal() -> initializers.Initializer:
+    """`(key, shape, dtype) -> kernel`, distributed as `jax.nn.initializers.he_normal()`; compiled once for all shapes.
+
+    >>> import jax
+    >>> he_normal()(jax.random.key(0), (3, 3, 16, 8)).shape
+    (3, 3, 16, 8)
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        size = math.prod(shape)
+        stddev = math.sqrt(2 / max(1, math.prod(shape[:-1]))) / _STDDEV_OF_CUT_NORMAL
+        blocks = [_draw(key, i, stddev, dtype) for i in range(-(-size // _BLOCK))] or [jnp.zeros(0, dtype)]
+        # Joining on the host spares one compilation a shape; inside a transformation there is no host value.
+        if isinstance(blocks[0], jax.core.Tracer):
+            return jnp.concatenate(blocks)[:size].reshape(shape)
+        return jnp.asarray(np.concatenate(blocks)[:size].reshape(shape))
+
+    return init
+
+
+@partial(jax.jit, static_argnums=3)
+def _draw(key: jax.Array, i: int, stddev: float, dtype: Any) -> jax.Array:
+    wide = jnp.promote_types(dtype, jnp.float32)
+    draw = jax.random.truncated_normal(jax.random.fold_in(key, i), -2, 2, (_BLOCK,), wide)
+    return (stddev * draw).astype(dtype)

@@ -1,0 +1,42 @@
+"""Pooling layers: the functions of `ops.pool_*`, without parameters."""
+
+from fnn import ops
+from fnn.core.layer import Layer, lift
+from fnn.ops.pool import Ints, Padding
+
+
+def max_pool(window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> Layer:
+    """x: (N, *spatial, C) -> (N, *outputs, C): the largest element of every window, as `fnn.ops.max_pool` says.
+
+    >>> import jax, fnn
+    >>> y, _ = fnn.max_pool(2).apply({}, {}, jax.numpy.ones((1, 4, 4, 3)))
+    >>> y.shape
+    (1, 2, 2, 3)
+    """
+    return lift(lambda params, x: ops.max_pool(x, window, stride=stride, padding=padding), name="max_pool")
+
+
+def avg_pool(
+    window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID", count_padding: bool = False
+) -> Layer:
+    """x: (N, *spatial, C) -> (N, *outputs, C): the mean of every window, as `fnn.ops.avg_pool` says."""
+
+    def apply(params, x):
+        return ops.avg_pool(x, window, stride=stride, padding=padding, count_padding=count_padding)
+
+    return lift(apply, name="avg_pool")
+
+
+def global_max_pool() -> Layer:
+    """x: (N, *spatial, C) -> (N, C): the largest element of every channel."""
+    return lift(lambda params, x: ops.global_max_pool(x), name="global_max_pool")
+
+
+def global_avg_pool() -> Layer:
+    """x: (N, *spatial, C) -> (N, C): the mean of every channel."""
+    return lift(lambda params, x: ops.global_avg_pool(x), name="global_avg_pool")
+
+
+def adaptive_avg_pool(output_size: Ints) -> Layer:
+    """x: (N, *spatial, C) -> (N, *output_size, C): means over even bins, as `fnn.ops.adaptive_avg_pool` says."""
+    return lift(lambda params, x: ops.adaptive_avg_pool(x, output_size), name="adaptive_avg_pool")

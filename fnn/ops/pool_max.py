@@ -1,0 +1,117 @@
+"""Max pooling: y[n,p,c] = max over taps t of x[n, p s + t - l, c], with -inf in the padding.
+
+A maximum over a rectangle is a maximum along one axis of maxima along the next, last axis first:
+
+    z_0 = x,    z_k[p] = max over t of z_{k-1}[p s + t - l],    t_k[p] = the first t that attains it
+
+Taking the first maximum at every step finds the first one in row-major order, and the cotangent follows it back:
+
+    dz_{k-1}[i] = sum over p, t with p s + t - l = i and t = t_k[p] of dz_k[p]
+
+Source: LeCun et al., Gradient-based learning applied to document recognition (1998), for subsampling; Goodfellow,
+Bengio and Courville, Deep Learning (2016), section 9.3.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnn.core.cases import case
+from fnn.core.rule import Rule
+from fnn.ops.pool import Ints, Padding, Pool, geometry
+
+
+def max_pool(x: jax.Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> jax.Array:
+    """x: (N, *spatial, C) -> (N, *outputs, C): the largest element of every window, outputs floor((n + p - f) / s) + 1.
+
+    Where several elements of a window are largest, the first in row-major order receives the whole gradient. A window
+    with a NaN gives NaN.
+
+    Args:
+      x: (N, *spatial, C), one to three spatial axes.
+      window: size f, one integer or one a spatial axis.
+      stride: step s of the window; the window's size by default.
+      padding: `"VALID"` (none), `"SAME"` (outputs ceil(n / s)), `"CAUSAL"` (1-D), an integer, or one pair (before,
+        after) an axis; smaller than the window. Padding is never the maximum, except of elements that are all -inf.
+
+    Raises:
+      InputError: integer x, wrong rank, empty spatial axes, a window larger than the padded input, a stride below 1,
+        unknown or too much padding.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1)
+    >>> max_pool(x, 2).ravel().tolist()
+    [3.0, 5.0]
+    """
+    return rule(geometry("max_pool", x, window, stride, padding), x)
+
+
+def _forward(spec: Pool, x):
+    return spec.reduce(x, -np.inf, lax.max)
+
+
+def _fwd(spec: Pool, x):
+    z = jnp.pad(x, ((0, 0), *spec.pads, (0, 0)), constant_values=-jnp.inf)
+    indices = []
+    for axis in reversed(range(1, x.ndim - 1)):
+        z, index = _first_maximum(z, axis, spec.window[axis - 1], spec.stride[axis - 1])
+        indices.append(index)
+    return z, tuple(indices)
+
+
+def _first_maximum(x, axis, f, s):
+    """The maximum over the f taps of every window along one axis, and the first tap that attains it."""
+    last = x.shape[axis] - f + 1
+    y = lax.slice_in_dim(x, 0, last, s, axis)
+    index = jnp.zeros_like(y, _index_dtype(f + s))
+    for t in range(1, f):
+        tap = lax.slice_in_dim(x, t, last + t, s, axis)
+        # Not `tap > y`: a NaN must win over numbers, and keep its place.
+        better = ~(tap <= y) & ~jnp.isnan(y)
+        y, index = jnp.where(better, tap, y), jnp.where(better, jnp.array(t, index.dtype), index)
+    return y, index
+
+
+def _index_dtype(n):
+    """The smallest integers that count to n; `Pool.spread` counts taps to below window + stride."""
+    return next(t for t in (jnp.int8, jnp.int16, jnp.int32) if n <= jnp.iinfo(t).max)
+
+
+def _bwd(spec: Pool, indices, dy):
+    dx = dy.astype(jnp.promote_types(dy.dtype, jnp.float32))
+    for axis, index in enumerate(reversed(indices), 1):
+        dx = spec.spread(dx, axis, index)
+    return (spec.crop(dx).astype(dy.dtype),)
+
+
+def _reference(spec: Pool, x):
+    y = jnp.full((x.shape[0], *spec.outputs, x.shape[-1]), -jnp.inf, x.dtype)
+    for p in np.ndindex(*spec.outputs):
+        for t in np.ndindex(*spec.window):
+            i = [pa * s + ta - low for pa, s, ta, (low, _) in zip(p, spec.stride, t, spec.pads, strict=True)]
+            if all(0 <= ia < n for ia, n in zip(i, spec.sizes, strict=True)):
+                y = y.at[:, *p].set(jnp.maximum(y[:, *p], x[:, *i]))
+    return y
+
+
+def _case(shape, window, stride=None, padding="VALID", batched=True):
+    spec = geometry("max_pool", jax.ShapeDtypeStruct(shape, jnp.float32), window, stride, padding)
+    return case(spec, shape, batched=batched)
+
+
+rule = Rule(
+    name="max_pool",
+    forward=_forward,
+    fwd=_fwd,
+    bwd=_bwd,
+    reference=_reference,
+    cases=(
+        _case((8, 5, 4, 2), 2),
+        _case((8, 6, 5, 1), (3, 2), (2, 1), "SAME"),
+        _case((1, 9, 2), 4, 3, ((1, 2),), batched=False),
+        _case((2, 7, 1), 2, 3, batched=False),
+        _case((1, 4, 5, 3, 2), (2, 3, 2), (1, 2, 3), ((1, 0), (1, 1), (0, 1)), batched=False),
+        _case((0, 5, 5, 2), 3, 2, 1, batched=False),
+    ),
+)
