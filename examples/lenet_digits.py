@@ -24,7 +24,7 @@ from fnn import check, data, inspect, models, train
 def parse(argv):
     """Settings from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the training images (default %(default)s)")
+    parser.add_argument("--epochs", type=int, default=30, help="passes over the training images (default %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (default %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=0.02, help="largest learning rate (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights and order (default %(default)s)")
@@ -42,8 +42,9 @@ def main(argv=None):
     """Train, compare, draw; returns the test accuracy and the history."""
     started = time.perf_counter()
     args = parse(argv)
-    split = data.digits() if args.data == "digits" else data.mnist(args.data)
-    batches = data.batches(split.train, args.batch_size, seed=args.seed, drop_last=True)
+    split = data.digits(margin=4) if args.data == "digits" else data.mnist(args.data)
+    moved = data.random_shift(2)
+    batches = data.batches(split.train, args.batch_size, seed=args.seed, drop_last=True, augment=moved)
 
     layer = models.lenet5()
     schedule = optax.cosine_onecycle_schedule(args.epochs * len(batches), args.learning_rate, pct_start=0.2)

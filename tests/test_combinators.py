@@ -39,9 +39,12 @@ def test_repeat_equals_serial_of_its_copies():
     assert_close(init, tuple(stacked), names="init")
 
     (loss, (y, new_state)), (dparams, dx) = train(unrolled, params, state)
-    want = (loss, (y, stack([new_state[f"copy{i}"] for i in range(n)]))), (
-        stack([dparams[f"copy{i}"] for i in range(n)]),
-        dx,
+    want = (
+        (loss, (y, stack([new_state[f"copy{i}"] for i in range(n)]))),
+        (
+            stack([dparams[f"copy{i}"] for i in range(n)]),
+            dx,
+        ),
     )
     assert_close(train(repeated, *stacked), want, names="repeat")
 
@@ -76,9 +79,7 @@ def test_remat_and_repeat_change_no_dropout_mask():
     plain = fnn.serial(a=drop, b=drop)
     wrapped = fnn.serial(a=fnn.remat(drop), b=drop)
     ones = jnp.ones((64,))
-    assert_close(
-        wrapped.apply({}, {}, ones, train=True, key=KEY)[0], plain.apply({}, {}, ones, train=True, key=KEY)[0]
-    )
+    assert_close(wrapped.apply({}, {}, ones, train=True, key=KEY)[0], plain.apply({}, {}, ones, train=True, key=KEY)[0])
     repeated, _ = fnn.repeat(drop, 2).apply({}, {}, ones, train=True, key=KEY)
     assert_close(repeated, plain.apply({}, {}, ones, train=True, key=KEY)[0])
 
@@ -193,7 +194,9 @@ def test_errors_name_the_path_and_the_mend():
     with pytest.raises(fnn.InputError, match=r"^in features/00_dense: dense expected x of shape \(\.\.\., 6\)"):
         net.apply(params, state, jnp.ones((2, 7)))
     del params["features"]["01_dense"]["kernel"]
-    with pytest.raises(fnn.InputError, match=r"^in features/01_dense: dense expected params with \['kernel'\].*got \['bias'\]"):
+    with pytest.raises(
+        fnn.InputError, match=r"^in features/01_dense: dense expected params with \['kernel'\].*got \['bias'\]"
+    ):
         net.apply(params, state, X)
     with pytest.raises(fnn.InputError, match=r"serial expected params with keys among .*got \['other'\]"):
         net.apply({"other": {}}, state, X)

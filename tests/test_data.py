@@ -241,3 +241,48 @@ def test_a_pass_that_is_not_finished_still_counts():
 def test_batches_errors(call, message):
     with pytest.raises(fnn.InputError, match=message):
         call()
+
+
+def test_random_shift_moves_each_image_and_lets_zeros_in():
+    images = np.zeros((200, 5, 7, 1), np.float32)
+    images[:, 2, 3] = 1
+    moved = fnn.data.random_shift(2)(images, np.random.RandomState(0))
+    assert moved.shape == images.shape
+    assert moved.dtype == images.dtype
+    places = {tuple(place) for place in np.argwhere(moved[..., 0])[:, 1:]}
+    assert places == {(row, column) for row in range(5) for column in range(1, 6)}
+    np.testing.assert_array_equal(moved.sum((1, 2, 3)), np.ones(200))
+    corner = np.ones((50, 3, 3, 1), np.float32)
+    assert fnn.data.random_shift(1)(corner, np.random.RandomState(0)).sum() < corner.sum()
+
+
+def test_augmentation_depends_on_seed_and_epoch_alone():
+    pairs = (np.random.RandomState(1).rand(6, 4, 4, 1), np.arange(6))
+
+    def epoch(i, seed=3):
+        loader = fnn.data.batches(pairs, 3, seed=seed, augment=fnn.data.random_shift(1))
+        return np.concatenate([images for images, _ in loader.epoch(i)])
+
+    np.testing.assert_array_equal(epoch(1), epoch(1))
+    assert not np.array_equal(np.sort(epoch(1), axis=0), np.sort(epoch(2), axis=0))
+    assert not np.array_equal(np.sort(epoch(1), axis=0), np.sort(epoch(1, seed=4), axis=0))
+
+
+def test_digits_with_a_margin():
+    framed, plain = fnn.data.digits(size=12, margin=2).test.images, fnn.data.digits(size=8).test.images
+    np.testing.assert_array_equal(framed[:, 2:-2, 2:-2], plain)
+    assert framed.sum() == plain.sum()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fnn.data.random_shift(-1), "most >= 0 pixels"),
+        (lambda: fnn.data.random_shift(1)(np.ones((3, 4)), np.random.RandomState(0)), r"images \(N, H, W, C\)"),
+        (lambda: fnn.data.batches((np.ones(3),), 1, augment=lambda x, r: x), "a seed with augment"),
+        (lambda: fnn.data.digits(size=8, margin=4), "a margin >= 0 that leaves some of 8 pixels"),
+    ],
+)
+def test_augmentation_errors(call, message):
+    with pytest.raises(fnn.InputError, match=message):
+        call()

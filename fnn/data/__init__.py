@@ -1,5 +1,6 @@
 """Data: arrays to learn from, and how they come in batches."""
 
+from fnn.data.augment import random_shift as random_shift
 from fnn.data.batches import Batches as Batches
 from fnn.data.batches import Data as Data
 from fnn.data.batches import Split as Split

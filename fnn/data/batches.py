@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fnn.core.errors import require
+from fnn.data.augment import Augment
+
+_AUGMENT = 1  # sets the stream of augmentation apart from that of the order
 
 
 class Data(NamedTuple):
@@ -36,6 +39,7 @@ class Batches:
     batch_size: int
     seed: int | None
     drop_last: bool
+    augment: Augment | None = None
     _passes: int = field(default=0, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -55,15 +59,24 @@ class Batches:
         order = None if self.seed is None else permutation(n, self.seed, epoch)
 
         def generate() -> Iterator[tuple[np.ndarray, ...]]:
+            random = None if self.augment is None else np.random.RandomState((self.seed, epoch, _AUGMENT))
             for start in range(0, len(self) * self.batch_size, self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                yield tuple(a[rows] if order is None else a[order[rows]] for a in self.arrays)
+                batch = [a[rows] if order is None else a[order[rows]] for a in self.arrays]
+                if random is not None:
+                    batch[0] = self.augment(batch[0], random)
+                yield tuple(batch)
 
         return generate()
 
 
 def batches(
-    data: Sequence[np.ndarray], batch_size: int, *, seed: int | None = None, drop_last: bool = False
+    data: Sequence[np.ndarray],
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    drop_last: bool = False,
+    augment: Augment | None = None,
 ) -> Batches:
     """(N, ...), (N, ...) -> an iterable of (batch_size, ...), (batch_size, ...): each example once a pass.
 
@@ -76,9 +89,12 @@ def batches(
       batch_size: examples in a batch; the last one is smaller when it does not divide N.
       seed: 0 to 2^32 - 1, or None: always in the order of the data.
       drop_last: leave a smaller last batch out, so that all shapes are equal and a jitted step compiles once.
+      augment: `(images, random) -> images`, applied to the first array of every batch; random is a RandomState that
+        depends on (seed, epoch) alone. Needs a seed. `random_shift` makes one.
 
     Raises:
-      InputError: batch_size < 1, no examples, arrays of different lengths, drop_last with less than one batch.
+      InputError: batch_size < 1, no examples, arrays of different lengths, drop_last with less than one batch,
+        augment without a seed.
 
     >>> import numpy as np
     >>> pairs = batches((np.arange(5), np.arange(5) * 10), 2)
@@ -100,7 +116,9 @@ def batches(
     ok = lengths[0] >= batch_size or not drop_last
     fix = "use smaller batches, or drop_last=False"
     require(ok, "batches", f"a full batch of {batch_size} with drop_last", f"{lengths[0]} examples", fix)
-    return Batches(arrays, batch_size, seed, drop_last)
+    ok = augment is None or seed is not None
+    require(ok, "batches", "a seed with augment", "none", "pass seed=0, so that the changes can be repeated")
+    return Batches(arrays, batch_size, seed, drop_last, augment)
 
 
 def permutation(n: int, *seeds: int) -> np.ndarray:

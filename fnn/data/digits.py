@@ -13,7 +13,7 @@ from fnn.data.batches import Data, Split, permutation
 TEST_SHARE = 0.2
 
 
-def digits(size: int = 32, seed: int = 0) -> Split:
+def digits(size: int = 32, seed: int = 0, *, margin: int = 0) -> Split:
     """-> Split of images (1438, size, size, 1) and (359, size, size, 1) with their labels, 0 to 9.
 
     The same share of every digit goes to the test set, and the choice depends on `seed` alone: leave it as it is, so
@@ -22,9 +22,10 @@ def digits(size: int = 32, seed: int = 0) -> Split:
     Args:
       size: height and width to which the 8x8 images are resized (bilinear), at least 1; 32 is what LeNet-5 expects.
       seed: of the split, not of the training.
+      margin: white pixels on each side, counted in size; the digits themselves touch their frame.
 
     Raises:
-      InputError: size < 1.
+      InputError: size < 1, or a margin that leaves no image.
       ImportError: scikit-learn is missing.
 
     >>> split = digits(size=8)
@@ -32,14 +33,17 @@ def digits(size: int = 32, seed: int = 0) -> Split:
     ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
     require(isinstance(size, int) and size >= 1, "digits", "size >= 1", repr(size), "use size=32 for LeNet-5")
+    inner = size - 2 * margin if isinstance(margin, int) and margin >= 0 else 0
+    require(inner >= 1, "digits", f"a margin >= 0 that leaves some of {size} pixels", repr(margin), "use a smaller one")
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError('digits needs scikit-learn: pip install "fnn[examples]"') from error
     pixels, labels = load_digits(return_X_y=True)
     images = (pixels / 16).reshape(-1, 8, 8, 1).astype(np.float32)
-    if size != 8:
-        images = np.asarray(jax.image.resize(images, (len(images), size, size, 1), "bilinear"))
+    if inner != 8:
+        images = np.asarray(jax.image.resize(images, (len(images), inner, inner, 1), "bilinear"))
+    images = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     train, test = _stratify(labels, seed)
     return Split(*(Data(images[rows], labels[rows].astype(np.int32)) for rows in (train, test)))
 

@@ -98,8 +98,9 @@ def _extend_reflect(x, axis, low, high):
 
 def _extend_replicate(x, axis, low, high):
     n = x.shape[axis]
-    first, last = _cut(x, axis, 0, 1), _cut(x, axis, n - 1, n)
-    return jnp.concatenate([*[first] * low, x, *[last] * high], axis)
+    edges = (_cut(x, axis, 0, 1), low), (_cut(x, axis, n - 1, n), high)
+    before, after = (jnp.broadcast_to(edge, (*x.shape[:axis], count, *x.shape[axis + 1 :])) for edge, count in edges)
+    return jnp.concatenate([before, x, after], axis)
 
 
 def _extend_circular(x, axis, low, high):

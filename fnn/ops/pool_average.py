@@ -1,7 +1,6 @@
 """Average pooling: y[n,p,c] = (1 / m[p]) sum over taps t of x[n, p s + t - l, c], with zeros in the padding.
 
-m[p] is the number of elements of window p that lie in the input, or the whole window where padding counts. It is a
-product over the axes, as the sum is, so the cotangent is divided once and spread axis by axis:
+m[p] is the number of elements of window p that lie in the input, or of the whole window where padding counts:
 
     dx[i] = sum over p, t with p s + t - l = i of dy[p] / m[p]
 
@@ -71,9 +70,9 @@ def _fwd(spec: AveragePool, x):
 def _bwd(spec: AveragePool, residuals, dy):
     dx = dy.astype(_wide(dy))
     dx = dx / _count(spec, dx.dtype)
-    for axis in range(1, dy.ndim - 1):
-        dx = spec.pool.spread(dx, axis)
-    return (spec.pool.crop(dx).astype(dy.dtype),)
+    for part in reversed(spec.pool.split()):
+        dx = part.spread(dx)
+    return (dx.astype(dy.dtype),)
 
 
 def _wide(x):

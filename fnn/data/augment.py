@@ -1,0 +1,40 @@
+"""Random changes of the training images that leave the label true."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fnn.core.errors import require
+
+Augment = Callable[[np.ndarray, np.random.RandomState], np.ndarray]
+
+
+def random_shift(most: int) -> Augment:
+    """(N, H, W, C) -> (N, H, W, C): each image moved by up to `most` pixels along both axes; zeros come in.
+
+    Args:
+      most: 0 or more; every whole shift from -most to most is equally likely, the two axes apart.
+
+    Returns:
+      A function (images, random) for `batches(augment=...)`; random is a `numpy.random.RandomState`.
+
+    Raises:
+      InputError: most < 0; when called, images that are no (N, H, W, C).
+
+    >>> import numpy as np
+    >>> random_shift(2)(np.ones((3, 8, 8, 1)), np.random.RandomState(0)).shape
+    (3, 8, 8, 1)
+    """
+    ok = isinstance(most, int) and most >= 0
+    require(ok, "random_shift", "most >= 0 pixels", repr(most), "use a whole number of pixels")
+
+    def shift(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        require(images.ndim == 4, "random_shift", "images (N, H, W, C)", images.shape, "add the missing axes")
+        n, height, width, _ = images.shape
+        framed = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+        down, right = random.randint(0, 2 * most + 1, (2, n))
+        rows = down[:, None] + np.arange(height)
+        columns = right[:, None] + np.arange(width)
+        return framed[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+    return shift
