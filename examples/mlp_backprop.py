@@ -92,7 +92,7 @@ def cost(params: dict, x: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def compare(params: dict, x: np.ndarray, labels: np.ndarray) -> list[tuple[str, float, float, float]]:
-    """Parameter, largest entry of its gradient by `backward`, and how far fnn's two gradients are from that, at most."""
+    """Parameter, largest entry of its gradient by `backward`, and how far fnn's two are from it, at most."""
     gradient = jax.jit(jax.grad(cost))
     with fnn.gradients("hand"):
         hand = gradient(params, x, labels)
@@ -154,10 +154,7 @@ From the scores back to the image the entries shrink: BP2 multiplies by a (1 - a
             progress=False,
         )[1]
 
-    print(
-        f"Training, {BATCH_SIZE} images a step and momentum {MOMENTUM}, by the recursion and by fnn's hand-written rules:\n"
-    )
-    # No derivative is taken in the first run, and fnn's own rules give all of those in the second.
+    print(f"Training, {BATCH_SIZE} images a step, momentum {MOMENTUM}, by the recursion and by fnn's own rules:\n")
     ours = run(make_written_out_step(optimizer))
     theirs = run(train.make_step(NETWORK, fnn.softmax_cross_entropy, optimizer))
     print_curves(ours, theirs)
@@ -176,8 +173,8 @@ def print_curves(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -
     header = ["epoch", "loss by recursion", "by fnn", "difference", "test accuracy by recursion", "by fnn"]
     print(table(header, rows))
     print(f"""
-The losses never differ by more than {max(gaps):.0e}, and that is rounding: the two add up the same products in another
-order. A high learning rate magnifies such specks until the runs part: try --learning-rate 1.""")
+The losses differ by {max(gaps):.1e} at most. That is rounding: the two add up the same products in another order.
+A high learning rate magnifies such specks until the runs part: try --learning-rate 1.""")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ the gradient carries back to the weights:
     logistic    0 or 1       p = sigmoid(s)   -y log p - (1 - y) log(1 - p)      p - y
     softmax     one of ten   p = softmax(s)   -sum_k y_k log p_k                 p - y
 
-    dW = x^T delta        db = delta
+    dW = x^T delta        db = delta        (for one image; the mean of these for several)
 
 The perceptron's loss is the hinge with margin 0: an image on the right side of the border costs nothing and teaches
 nothing. A step of length 1 down its gradient, one image at a time, is Rosenblatt's rule: after a mistake, W += y x and
@@ -134,6 +134,19 @@ def rosenblatt(x: np.ndarray, y: np.ndarray, *, epochs: int, seed: int) -> dict:
     return {"dense": {"bias": np.array([bias]), "kernel": kernel[:, None]}}
 
 
+def perceptron(pairs: Pairs, epochs: int, seed: int) -> tuple[Learned, float]:
+    """The perceptron as gradient descent, and how far its weights are from Rosenblatt's, at most.
+
+    Its step length is always 1: another would only measure the weights in another unit.
+    """
+    learned = learn(
+        ONE_SCORE, perceptron_loss, pairs, lr=1.0, batch_size=1, epochs=epochs, seed=seed, callbacks=[no_mistake]
+    )
+    by_hand = rosenblatt(*pairs.train, epochs=len(learned.history), seed=seed)
+    gaps = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), learned.params, by_hand)
+    return learned, max(jax.tree.leaves(gaps))
+
+
 @jax.jit
 def delta_rule(params: dict, x: jax.Array, y: jax.Array, l2: float) -> dict:
     """The gradient of mean loss + l2/2 sum W^2 by hand, for logistic (K = 1) and softmax regression (K = 10).
@@ -193,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """
     args = parse(argv)
     pairs = load()
-    n, settings = len(pairs.train[0]), {"epochs": args.epochs, "seed": args.seed}
+    n = len(pairs.train[0])
     print(f"{n:,} handwritten digits of 8x8 pixels to learn from, {len(pairs.test[0])} others to be judged by.\n")
 
     print("The gradient by the delta rule, dW = x^T (p - y) / n + l2 W and db = sum (p - y) / n, at random weights,")
@@ -201,26 +214,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     delta_rows = compare_delta_rule(pairs, args.l2, args.seed)
     header = ["model", "parameter", "largest entry", "fnn, hand", "fnn, auto"]
     print(table(header, [[m, leaf, f"{g:.3f}", f"{h:.1e}", f"{a:.1e}"] for m, leaf, g, h, a in delta_rows], left=2))
-
     print("\nhand: the backward rules written in fnn; auto: jax.grad of its plain formulas.\n")
 
     print("The perceptron, one image at a time. Mistakes in each epoch:\n")
     models, mistakes, differences = {}, {}, {}
     for task, choose in TASKS.items():
         signed = pairs.relabel(lambda digits, choose=choose: np.where(choose(digits), 1, -1).astype(np.float32))
-        learned = learn(ONE_SCORE, perceptron_loss, signed, lr=1.0, batch_size=1, callbacks=[no_mistake], **settings)
-        by_hand = rosenblatt(*signed.train, epochs=len(learned.history), seed=args.seed)
-        gaps = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), learned.params, by_hand)
+        learned, differences[task] = perceptron(signed, args.epochs, args.seed)
         models[f"perceptron, {task}"] = learned
         mistakes[task] = [round(row["mistakes"] * n) for row in learned.history]
-        differences[task] = max(jax.tree.leaves(gaps))
         print(f"{task:18}  {' '.join(map(str, mistakes[task][:20]))}{' ...' if len(mistakes[task]) > 20 else ''}")
     print(f"""
 A hyperplane parts 0 from the rest, so the mistakes come to an end, as Novikoff proved. None parts even from odd.
 Rosenblatt's rule, which knows no gradient, ends at the same weights; largest difference {max(differences.values()):g}.
 """)
 
-    regression = {"lr": args.learning_rate, "batch_size": 32, **settings}
+    regression = {"lr": args.learning_rate, "batch_size": 32, "epochs": args.epochs, "seed": args.seed}
     for task, choose in TASKS.items():
         zero_or_one = pairs.relabel(lambda digits, choose=choose: choose(digits).astype(np.float32))
         models[f"logistic, {task}"] = learn(ONE_SCORE, fnn.sigmoid_binary_cross_entropy, zero_or_one, **regression)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import fnn
+
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -12,7 +14,7 @@ def is_float(a):
 
 
 def assert_close(got, want, *, ulps=64, names=""):
-    """Trees agree: same structure, dtypes and shapes; each leaf within `ulps` of its dtype's epsilon, relative to its norm."""
+    """Same tree, dtypes and shapes; each leaf within `ulps` of its dtype's epsilon, relative to its norm."""
     got_leaves, got_tree = jax.tree.flatten(got)
     want_leaves, want_tree = jax.tree.flatten(want)
     assert got_tree == want_tree, f"{names}: {got_tree} is not {want_tree}"
@@ -50,3 +52,30 @@ def float_vjp(f, args):
         return f(*full)
 
     return jax.vjp(on_floats, *[args[i] for i in where])
+
+
+def integers(seed, shape, dtype=jnp.float32):
+    """Integers from -3 to 3: their products and short sums are exact in float32."""
+    return jnp.asarray(np.random.default_rng(seed).integers(-3, 4, shape), dtype)
+
+
+def normal(seed, shape, dtype=jnp.float32):
+    """Normal numbers; NumPy draws them, so that no test waits for a compilation."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def gradients_of(f, mode, *args):
+    """y and the gradients of all arguments for an integer cotangent, as one compiled program."""
+
+    @jax.jit
+    def run(*args):
+        y, pull = jax.vjp(f, *args)
+        return y, pull(integers(9, y.shape, y.dtype))
+
+    with fnn.gradients(mode):
+        return run(*args)
+
+
+def assert_exact(f, *args):
+    """With small integers every sum is exact, so that hand-written and automatic gradients agree bit for bit."""
+    jax.tree.map(np.testing.assert_array_equal, gradients_of(f, "hand", *args), gradients_of(f, "auto", *args))

@@ -200,7 +200,7 @@ def test_errors_name_the_path_and_the_mend():
         net.apply(params, state, X)
     with pytest.raises(fnn.InputError, match=r"serial expected params with keys among .*got \['other'\]"):
         net.apply({"other": {}}, state, X)
-    with pytest.raises(fnn.InputError, match="serial expected state .*got tuple"):
+    with pytest.raises(fnn.InputError, match=r"serial expected state .*got tuple"):
         net.apply({}, (), X)
     drop = fnn.serial(body=fnn.residual(fnn.repeat(fnn.dropout(0.1), 2)))
     with pytest.raises(fnn.InputError, match=r"^in body/body/dropout: dropout expected a"):

@@ -103,9 +103,9 @@ def test_second_derivatives_agree_in_both_modes():
 
 
 def test_unknown_modes_and_rules_are_refused():
-    with pytest.raises(fnn.InputError, match='"hand" or "auto".*got \'manual\''), fnn.gradients("manual"):
+    with pytest.raises(fnn.InputError, match=r'"hand" or "auto".*got \'manual\''), fnn.gradients("manual"):
         pass
-    with pytest.raises(fnn.InputError, match="rule names among .*got .'cnv'"), fnn.gradients({"cnv": "auto"}):
+    with pytest.raises(fnn.InputError, match=r"rule names among .*got .'cnv'"), fnn.gradients({"cnv": "auto"}):
         pass
     with pytest.raises(fnn.InputError, match='"hand" or "auto"'), fnn.gradients({"conv": "off"}):
         pass
@@ -128,8 +128,11 @@ def scratch_registry(monkeypatch):
     monkeypatch.setattr("fnn.core.rule._registry", dict(fnn.rules()))
 
 
-def make_rule(name="double", fwd=_double_fwd, cases=(case(None, (3,)),)):
-    return fnn.Rule(name=name, forward=_double, fwd=fwd, bwd=_double_bwd, reference=_double, cases=cases)
+CASES = (case(None, (3,)),)
+
+
+def make_rule(name="double", cases=CASES):
+    return fnn.Rule(name=name, forward=_double, fwd=_double_fwd, bwd=_double_bwd, reference=_double, cases=cases)
 
 
 def test_a_rule_of_ones_own(scratch_registry):

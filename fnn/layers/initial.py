@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
 
-# XLA takes a few tenths of a second to compile random numbers, for every shape anew. Blocks of one size are compiled
-# once, so a deep model starts in a fraction of the time. Small enough to waste little on small kernels.
-_BLOCK = 1 << 15
+# XLA takes a few tenths of a second to compile random numbers, for every shape anew. Blocks of two sizes are compiled
+# once, so a deep model starts in a fraction of the time: one wastes little on small kernels, one spares large ones calls.
+_SMALL, _LARGE = 1 << 15, 1 << 17
 _STDDEV_OF_CUT_NORMAL = 0.87962566103423978  # of the standard normal distribution, cut off at -2 and 2
 
 
@@ -31,7 +31,8 @@ def he_normal() -> initializers.Initializer:
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         size = math.prod(shape)
         stddev = math.sqrt(2 / max(1, math.prod(shape[:-1]))) / _STDDEV_OF_CUT_NORMAL
-        blocks = [_draw(key, i, stddev, dtype) for i in range(-(-size // _BLOCK))] or [jnp.zeros(0, dtype)]
+        block = _LARGE if size >= _LARGE else _SMALL
+        blocks = [_draw(key, i, stddev, dtype, block) for i in range(-(-size // block))] or [jnp.zeros(0, dtype)]
         # Joining on the host spares one compilation a shape; inside a transformation there is no host value.
         if isinstance(blocks[0], jax.core.Tracer):
             return jnp.concatenate(blocks)[:size].reshape(shape)
@@ -40,8 +41,13 @@ def he_normal() -> initializers.Initializer:
     return init
 
 
-@partial(jax.jit, static_argnums=3)
-def _draw(key: jax.Array, i: int, stddev: float, dtype: Any) -> jax.Array:
+def full(shape: tuple[int, ...], value: float, dtype: Any) -> jax.Array:
+    """An array of one value, made on the host: `jnp.full` would compile a program for every shape."""
+    return jnp.array(np.full(shape, value, dtype))
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _draw(key: jax.Array, i: int, stddev: float, dtype: Any, block: int) -> jax.Array:
     wide = jnp.promote_types(dtype, jnp.float32)
-    draw = jax.random.truncated_normal(jax.random.fold_in(key, i), -2, 2, (_BLOCK,), wide)
+    draw = jax.random.truncated_normal(jax.random.fold_in(key, i), -2, 2, (block,), wide)
     return (stddev * draw).astype(dtype)

@@ -19,6 +19,7 @@ from jax import lax
 from fnn import ops
 from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer, lift, weights
+from fnn.layers.initial import full
 from fnn.ops.norm import check_groups
 
 
@@ -54,7 +55,7 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
     def init(key, x):
         require(x.ndim >= 2, "batch_norm", "x of shape (N, ..., C)", x.shape, "add the missing axes")
         c, wide = x.shape[-1:], jnp.promote_types(x.dtype, jnp.float32)
-        state = {"mean": jnp.zeros(c, wide), "var": jnp.ones(c, wide), "count": jnp.zeros((), jnp.int32)}
+        state = {"mean": full(c, 0, wide), "var": full(c, 1, wide), "count": full((), 0, jnp.int32)}
         return _affine(x), state
 
     def apply(params, state, x, *, train=False, key=None):
@@ -110,7 +111,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
 
 
 def _affine(x):
-    return {"scale": jnp.ones(x.shape[-1:], x.dtype), "offset": jnp.zeros(x.shape[-1:], x.dtype)}
+    return {"scale": full(x.shape[-1:], 1, x.dtype), "offset": full(x.shape[-1:], 0, x.dtype)}
 
 
 def _check_state(state):
