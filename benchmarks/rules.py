@@ -3,8 +3,8 @@
     python -m benchmarks.rules            about ten minutes; writes results/rules.json and results/rules.md
     python -m benchmarks.rules conv pool  only the rows whose name has one of these words, without writing
 
-Each row times one jitted function that returns the output and the gradients of all floating arguments. The two programs
-get the same arguments, must agree in every gradient before they are timed, and take turns; a ratio above 1 means that the
+Each row times one jitted function that returns the output and the gradients of all its arguments. The two programs
+get the same arguments, must agree in every gradient before they are timed, and take turns; above 1 means that the
 hand-written rule is faster.
 """
 

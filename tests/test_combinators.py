@@ -178,6 +178,9 @@ ERRORS = {
     "no key": (lambda: fnn.serial(fnn.dense(2)).init(None, X), "a random key first"),
     "a seed": (lambda: fnn.dense(2).init(0, X), r"jax.random.key\(0\)"),
     "no shape": (lambda: fnn.dense(2).init(KEY, "image"), "an array, a jax.ShapeDtypeStruct or a shape tuple"),
+    "integers": (lambda: fnn.dense(2).init(KEY, jnp.ones((2, 3), int)), "a floating-point x; got int32"),
+    "no axis": (lambda: fnn.dense(2).init(KEY, ()), r"dense expected x of shape \(\.\.\., C\)"),
+    "no features": (lambda: fnn.dense(0), "features >= 1"),
     "negative shape": (lambda: fnn.dense(2).init(KEY, (-1, 3)), "sizes >= 0"),
 }
 

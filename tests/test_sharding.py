@@ -1,4 +1,4 @@
-"""Every rule with its batch sharded over 8 devices: the same values and gradients, no more collectives than automatic."""
+"""Every rule with its batch sharded over 8 devices: the same results, and no more collectives than automatic."""
 
 import functools
 import re

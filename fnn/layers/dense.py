@@ -4,7 +4,7 @@ import jax
 from jax.nn import initializers
 
 from fnn import ops
-from fnn.core.errors import require
+from fnn.core.errors import require, require_floats
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import he_normal
 
@@ -29,6 +29,7 @@ def dense(
     require(features >= 1, "dense", "features >= 1", features, "use at least one output feature")
 
     def init(key, x):
+        require_floats("dense", x=x)
         require(x.ndim >= 1, "dense", "x of shape (..., C)", x.shape, "give x a last axis")
         kernel_key, bias_key = jax.random.split(key)
         params = {"kernel": kernel_init(kernel_key, (x.shape[-1], features), x.dtype)}

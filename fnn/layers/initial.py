@@ -15,7 +15,7 @@ import numpy as np
 from jax.nn import initializers
 
 # XLA takes a few tenths of a second to compile random numbers, for every shape anew. Blocks of two sizes are compiled
-# once, so a deep model starts in a fraction of the time: one wastes little on small kernels, one spares large ones calls.
+# once, so a deep model starts in a fraction of the time: small ones waste little, large ones spare calls.
 _SMALL, _LARGE = 1 << 15, 1 << 17
 _STDDEV_OF_CUT_NORMAL = 0.87962566103423978  # of the standard normal distribution, cut off at -2 and 2
 
