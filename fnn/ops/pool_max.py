@@ -75,10 +75,10 @@ def _index_dtype(taps):
 
 
 def _keep(index):
-    """The index itself, inverted twice: XLA would compute it again from x in every term of the backward pass.
+    """The index itself, inverted twice: XLA would compute it again from x for every element of dx.
 
-    A loop ends a fusion, and is not seen through; `lax.optimization_barrier` is gone on CPU before fusion begins. Without
-    it, a step with 3 x 3 windows takes twice the time at stride 2, and ten times at stride 1.
+    A loop ends a fusion, and is not seen through; `lax.optimization_barrier` is gone on CPU before fusion begins.
+    Without it, forward and backward of LeNet's first pooling (64 x 28 x 28 x 6) take 1.9 ms instead of 0.5.
     """
     return lax.fori_loop(0, 2, lambda _, index: ~index, index)
 
