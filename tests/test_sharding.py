@@ -106,21 +106,24 @@ def test_rule_in_shard_map(name, i):
         assert_close(jax.device_get(got), jax.device_get(want), names=name)
 
 
-NET = fnn.serial(
-    conv=fnn.conv(4, 3, padding="SAME", bias=False),
-    norm=fnn.batch_norm(),
-    act=fnn.relu(),
-    flat=fnn.flatten(),
-    drop=fnn.dropout(0.5),
-    out=fnn.dense(3),
-)
+def network(axis_name=None, rate=0.5):
+    return fnn.serial(
+        conv=fnn.conv(4, 3, padding="SAME", bias=False),
+        norm=fnn.batch_norm(axis_name=axis_name),
+        act=fnn.relu(),
+        pool=fnn.max_pool(2),
+        flat=fnn.flatten(),
+        drop=fnn.dropout(rate),
+        out=fnn.dense(3),
+    )
 
 
-def train_program(axis_name=None):
+def train_program(net, axis_name=None):
     def run(params, state, x, labels):
         def loss(params):
-            y, new_state = NET.apply(params, state, x, train=True, key=jax.random.key(5))
-            return fnn.softmax_cross_entropy(y, labels).mean(), new_state
+            y, new_state = net.apply(params, state, x, train=True, key=jax.random.key(5))
+            value = fnn.softmax_cross_entropy(y, labels).mean()
+            return (jax.lax.pmean(value, axis_name) if axis_name else value), new_state
 
         (value, new_state), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return value, new_state, grads
@@ -128,19 +131,40 @@ def train_program(axis_name=None):
     return run
 
 
+X = jax.random.normal(jax.random.key(1), (16, 6, 6, 2))
+LABELS = jnp.arange(16) % 3
+
+
 @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "auto"])
 def test_a_network_trains_the_same_on_a_sharded_batch(kind):
     """Batch statistics, running averages, dropout masks, values and gradients are those of one device."""
-    x = jax.random.normal(jax.random.key(1), (16, 6, 6, 2))
-    labels = jnp.arange(16) % 3
-    params, state = NET.init(jax.random.key(0), x)
-    want = jax.jit(train_program())(params, state, x, labels)
+    net = network()
+    params, state = net.init(jax.random.key(0), X)
+    want = jax.jit(train_program(net))(params, state, X, LABELS)
     with jax.set_mesh(mesh_of(kind)):
-        data = jax.device_put((x, labels), PartitionSpec("data"))
+        data = jax.device_put((X, LABELS), PartitionSpec("data"))
         weights = jax.device_put((params, state), PartitionSpec())
-        got = jax.jit(train_program())(*weights, *data)
-        with fnn.gradients("auto"):
-            auto = jax.jit(train_program()).lower(*weights, *data).compile()
-        hand = jax.jit(train_program()).lower(*weights, *data).compile()
+        compiled = {}
+        for mode in ("hand", "auto"):
+            with fnn.gradients(mode):
+                compiled[mode] = jax.jit(train_program(net)).lower(*weights, *data).compile()
+        got = compiled["hand"](*weights, *data)
     assert_close(jax.device_get(got), jax.device_get(want), ulps=256)
-    assert_no_more(hand, auto)
+    assert_no_more(compiled["hand"], compiled["auto"])
+
+
+@pytest.mark.parametrize("mode", ["hand", "auto"])
+def test_a_network_trains_the_same_in_shard_map(mode):
+    """With batch norm told the axis, and without dropout, whose masks are each device's own."""
+    net = network(rate=0.0)
+    params, state = net.init(jax.random.key(0), X)
+    want = jax.jit(train_program(net))(params, state, X, LABELS)
+    everywhere, split = PartitionSpec(), PartitionSpec("data")
+    with jax.set_mesh(mesh_of(AxisType.Auto)), fnn.gradients(mode):
+        mapped = jax.shard_map(
+            train_program(network("data", rate=0.0), "data"),
+            in_specs=(everywhere, everywhere, split, split),
+            out_specs=everywhere,
+        )
+        got = jax.jit(mapped)(params, state, X, LABELS)
+    assert_close(jax.device_get(got), jax.device_get(want), ulps=256)
