@@ -175,8 +175,22 @@ ERRORS = {
     "same name twice": (lambda: fnn.serial(fnn.relu(), **{"00_relu": fnn.relu()}), "different names"),
     "repeat changes shape": (lambda: fnn.repeat(fnn.dense(5), 2).init(KEY, X), "keeps"),
     "shapes of a sum": (lambda: fnn.residual(fnn.dense(5)).init(KEY, X), r"a shortcut of shape \(4, 5\)"),
-    "no key": (lambda: fnn.serial(fnn.dense(2)).init(None, X), "a random key first"),
-    "a seed": (lambda: fnn.dense(2).init(0, X), r"jax.random.key\(0\)"),
+    "concat of sizes": (
+        lambda: fnn.parallel(fnn.conv(2, 1), fnn.conv(2, 3), merge=fnn.concat).init(KEY, (1, 5, 5, 1)),
+        r"concat expected outputs alike but for the last axis; got \[\(1, 5, 5, 2\), \(1, 3, 3, 2\)\]",
+    ),
+    "several keys": (lambda: fnn.dense(2).init(jax.random.split(KEY, 3), X), "one random key"),
+    "apply with a seed": (
+        lambda: fnn.serial(fnn.relu()).apply({}, {}, X, key=0),
+        "serial expected one random key; got 0",
+    ),
+    "repeat with a seed": (lambda: fnn.repeat(fnn.relu(), 2).apply({}, {}, X, key=0), "repeat expected one random key"),
+    "a word for features": (lambda: fnn.dense("4"), "features >= 1; got '4'"),
+    "flatten a list": (lambda: fnn.flatten().apply({}, {}, [1]), "an array; got list"),
+    "norm of integers": (lambda: fnn.layer_norm().init(KEY, jnp.ones((2, 3), int)), "a floating-point x"),
+    "norm of a scalar": (lambda: fnn.group_norm(1).init(KEY, ()), r"x of shape \(\.\.\., C\)"),
+    "no key": (lambda: fnn.serial(fnn.dense(2)).init(None, X), "one random key"),
+    "a seed": (lambda: fnn.dense(2).init(0, X), r"got 0; pass jax.random.key\(seed\)"),
     "no shape": (lambda: fnn.dense(2).init(KEY, "image"), "an array, a jax.ShapeDtypeStruct or a shape tuple"),
     "integers": (lambda: fnn.dense(2).init(KEY, jnp.ones((2, 3), int)), "a floating-point x; got int32"),
     "no axis": (lambda: fnn.dense(2).init(KEY, ()), r"dense expected x of shape \(\.\.\., C\)"),
@@ -228,3 +242,14 @@ def test_unknown_arguments_are_refused():
     params, state = layer.init(KEY, X)
     with pytest.raises(TypeError, match="training"):
         layer.apply(params, state, X, training=True)
+
+
+def test_batch_norm_refuses_a_state_of_other_channels():
+    layer = fnn.batch_norm()
+    params, _ = layer.init(KEY, X)
+    _, other = layer.init(KEY, X[:, :4])
+    for train in (True, False):
+        with pytest.raises(fnn.InputError, match=r"a state of shapes .*'mean': \(6,\).*; got .*'mean': \(4,\)"):
+            layer.apply(params, other, X, train=train)
+    with pytest.raises(fnn.InputError, match=r"got .*'mean': 'float'"):
+        layer.apply(params, {"mean": 0.0, "var": 1.0, "count": 0}, X)

@@ -85,6 +85,27 @@ def test_a_thread_begins_with_the_default():
     assert seen == {"thread": 3, "here": 0}
 
 
+def test_a_block_entered_in_a_thread_stays_there():
+    seen = {}
+
+    def work():
+        with fnn.gradients("auto"):
+            seen["before"] = rules_in(apply, X)
+            entered.set()
+            left.wait()
+            seen["after"] = rules_in(apply, X)
+
+    entered, left = threading.Event(), threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    entered.wait()
+    with fnn.gradients("auto"), fnn.gradients("hand"):
+        seen["here"] = rules_in(apply, X)
+    left.set()
+    thread.join()
+    assert seen == {"before": 0, "here": 3, "after": 0}
+
+
 def test_the_mode_is_restored_after_an_error():
     with pytest.raises(ZeroDivisionError), fnn.gradients("auto"):
         raise ZeroDivisionError

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import InputError, inside, require
+from fnn.core.errors import InputError, inside, require, require_key
 from fnn.core.layer import Layer, Params, Spec, State, lift, spec_of
 
 Children = tuple[tuple[str, Layer], ...]
@@ -94,7 +94,14 @@ def parallel(*branches: Layer, merge: Callable[[Sequence[Any]], Any], **named: L
 
 
 def concat(ys: Sequence[jax.Array]) -> jax.Array:
-    """Concatenate along the last axis, the channels: a `merge` for `parallel`."""
+    """Concatenate along the last axis, the channels: a `merge` for `parallel`.
+
+    Raises:
+      InputError: outputs that differ in another axis.
+    """
+    shapes = [y.shape for y in ys]
+    fix = 'give every branch the same padding and stride, for example padding="SAME"'
+    require(len({shape[:-1] for shape in shapes}) == 1, "concat", "outputs alike but for the last axis", shapes, fix)
     return jnp.concatenate(ys, axis=-1)
 
 
@@ -120,6 +127,8 @@ def repeat(layer: Layer, n: int) -> Layer:
 
     def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves((params, state))}
+        if key is not None:
+            require_key("repeat", key)
         require(sizes <= {(n,)}, "repeat", f"params and state stacked {n} deep", sizes, "pass those that init returned")
 
         def step(x: Any, copy: tuple) -> tuple[Any, State]:
@@ -183,6 +192,8 @@ def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) ->
     def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
         _require_tree(kind, names, "params", params)
         _require_tree(kind, names, "state", state)
+        if key is not None:
+            require_key(kind, key)
         new_state = {}
 
         def call(i: int, x: Any) -> Any:

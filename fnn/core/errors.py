@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import jax
 import jax.numpy as jnp
 
 
@@ -71,3 +72,12 @@ def require_floats(where: str, **arrays: object) -> None:
     if len(set(dtypes.values())) > 1:
         came = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise InputError(where, "one dtype for all arguments", came, "cast them to one dtype with .astype")
+
+
+def require_key(where: str, key: object) -> None:
+    """Refuse all but one key, of either kind that JAX knows: a typed scalar, or the older vector of uint32."""
+    ok = hasattr(key, "dtype")
+    if ok:
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        ok = key.ndim == 0 if typed else key.dtype == jnp.uint32 and key.ndim == 1
+    require(ok, where, "one random key", repr(key), "pass jax.random.key(seed)")

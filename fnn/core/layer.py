@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import InputError, require
+from fnn.core.errors import InputError, require, require_key
 from fnn.core.rule import gradients
 
 Params = dict[str, Any]
@@ -45,7 +45,7 @@ class Layer:
         init, init_spec = self.init, self.init_spec
 
         def checked_init(key: jax.Array, x: Any) -> tuple[Params, State]:
-            _require_key(key, self.name)
+            require_key(f"{self.name}.init", key)
             return init(key, spec_of(x))
 
         def traced_init(key: jax.Array, x: Any) -> tuple[Params, State, Spec]:
@@ -82,7 +82,7 @@ def lift(
         del train, key
         return f(params, x), state
 
-    return Layer(init_pair, apply, name or f.__name__)
+    return Layer(init_pair, apply, name or getattr(f, "__name__", "lift"))
 
 
 def spec_of(x: Any) -> Spec:
@@ -116,9 +116,3 @@ def weights(where: str, params: Params, *names: str, optional: Sequence[str] = (
         got = type(params).__name__ if came is None else f"{came}"
         raise InputError(where, wanted, got, "pass the params that init returned for this layer")
     return [params.get(name) for name in (*names, *optional)]
-
-
-def _require_key(key: Any, name: str) -> None:
-    # Both kinds of key that JAX knows: typed scalars, and the older pair of uint32.
-    ok = hasattr(key, "dtype") and (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32)
-    require(ok, f"{name}.init", "a random key first", repr(key), "call init(jax.random.key(0), x)")

@@ -26,7 +26,8 @@ def dense(
     Raises:
       InputError: features < 1; and what `ops.dense` raises.
     """
-    require(features >= 1, "dense", "features >= 1", features, "use at least one output feature")
+    ok = isinstance(features, int) and features >= 1
+    require(ok, "dense", "features >= 1", repr(features), "use at least one output feature")
 
     def init(key, x):
         require_floats("dense", x=x)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn import ops
-from fnn.core.errors import InputError, require
+from fnn.core.errors import InputError, require, require_floats
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import full
 from fnn.ops.norm import check_groups
@@ -53,14 +53,15 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
     require(ok, "batch_norm", "momentum in [0, 1]", repr(momentum), "use 0.9, which torch calls 0.1")
 
     def init(key, x):
+        params = _affine("batch_norm", x)
         require(x.ndim >= 2, "batch_norm", "x of shape (N, ..., C)", x.shape, "add the missing axes")
         c, wide = x.shape[-1:], jnp.promote_types(x.dtype, jnp.float32)
         state = {"mean": full(c, 0, wide), "var": full(c, 1, wide), "count": full((), 0, jnp.int32)}
-        return _affine(x), state
+        return params, state
 
     def apply(params, state, x, *, train=False, key=None):
         scale, offset = weights("batch_norm", params, "scale", "offset")
-        _check_state(state)
+        _check_state(state, x)
         if not train:
             y = ops.batch_norm_inference(x, scale, offset, state["mean"], state["var"], epsilon=epsilon)
             return y, state
@@ -84,7 +85,7 @@ def layer_norm(*, epsilon: float = 1e-5) -> Layer:
     def apply(params, x):
         return ops.layer_norm(x, *weights("layer_norm", params, "scale", "offset"), epsilon=epsilon)
 
-    return lift(apply, lambda key, x: _affine(x), name="layer_norm")
+    return lift(apply, lambda key, x: _affine("layer_norm", x), name="layer_norm")
 
 
 def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
@@ -101,8 +102,9 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
     """
 
     def init(key, x):
+        params = _affine("group_norm", x)
         check_groups(groups, x.shape[-1])
-        return _affine(x)
+        return params
 
     def apply(params, x):
         return ops.group_norm(x, *weights("group_norm", params, "scale", "offset"), groups=groups, epsilon=epsilon)
@@ -110,15 +112,20 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
     return lift(apply, init, name="group_norm")
 
 
-def _affine(x):
+def _affine(where, x):
+    require_floats(where, x=x)
+    require(x.ndim >= 1, where, "x of shape (..., C)", x.shape, "give x a last axis")
     return {"scale": full(x.shape[-1:], 1, x.dtype), "offset": full(x.shape[-1:], 0, x.dtype)}
 
 
-def _check_state(state):
+def _check_state(state, x):
     names = {"mean", "var", "count"}
     if not isinstance(state, Mapping) or set(state) != names:
         got = sorted(state) if isinstance(state, Mapping) else type(state).__name__
         raise InputError("batch_norm", f"state with {sorted(names)}", str(got), "pass the state that init returned")
+    wanted = {"mean": x.shape[-1:], "var": x.shape[-1:], "count": ()}
+    shapes = {name: getattr(state[name], "shape", type(state[name]).__name__) for name in wanted}
+    require(shapes == wanted, "batch_norm", f"a state of shapes {wanted}", shapes, "init with an input like this one")
 
 
 def _update(state, momentum, mean, var) -> dict[str, jax.Array]:

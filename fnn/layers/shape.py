@@ -19,6 +19,7 @@ def flatten() -> Layer:
     """
 
     def apply(params, x):
+        require(hasattr(x, "ndim"), "flatten", "an array", type(x).__name__, "pass a jax or numpy array")
         require(x.ndim >= 1, "flatten", "x of shape (N, ...)", x.shape, "give x a batch axis: x[None]")
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 

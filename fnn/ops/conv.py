@@ -53,7 +53,8 @@ def conv(
       padding: with zeros: "VALID" (none), "SAME", an integer, a (before, after) pair an axis, or "CAUSAL" (1-D, all
         before); "REFLECT", "REPLICATE", "CIRCULAR": the amounts of SAME, filled as `fnn.ops.pad` says.
       dilation: distance between taps.
-      groups: number of separate channel groups.
+      groups: number of separate channel groups. On CPU, under hand-written gradients, small groups are computed
+        together: an infinity or NaN in one may reach its neighbours.
 
     Raises:
       InputError: wrong rank, channels, groups, padding or dtypes; a window larger than the padded input.

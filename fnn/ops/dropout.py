@@ -16,7 +16,7 @@ from jax import lax
 from jax.sharding import AxisType
 
 from fnn.core.cases import case, random_key
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import require, require_floats, require_key
 from fnn.core.rule import Rule
 from fnn.core.sharding import varying
 
@@ -42,7 +42,7 @@ def dropout(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
     """
     require_floats("dropout", x=x)
     rate = check_rate(rate)
-    require(_is_key(key), "dropout", "one random key", repr(key), "pass jax.random.key(seed)")
+    require_key("dropout", key)
     for axis in sorted(varying(x) - varying(key)):
         key = jax.random.fold_in(key, lax.axis_index(axis))
     return rule(rate, x, key) if rate else x
@@ -57,14 +57,6 @@ def check_rate(rate: float) -> float:
     ok = isinstance(rate, Real) and 0 <= rate < 1
     require(ok, "dropout", "a rate in [0, 1), the fraction dropped", repr(rate), "use rate=0.5, or 0 to keep all")
     return float(rate)
-
-
-def _is_key(key: object) -> bool:
-    # Both kinds of key that JAX knows: typed scalars, and the older vector of uint32.
-    if not hasattr(key, "dtype"):
-        return False
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return key.ndim == 0 if typed else key.dtype == jnp.uint32 and key.ndim == 1
 
 
 def _drop(rate, x, key):

@@ -21,7 +21,8 @@ from fnn.ops.pool import spatial_sizes
 def global_max_pool(x: jax.Array) -> jax.Array:
     """x: (N, *spatial, C) -> (N, C): the largest element of every channel.
 
-    Where several are largest, the first in row-major order receives the whole gradient. A NaN gives NaN.
+    Where several are largest, the first in row-major order receives the whole gradient. A NaN gives NaN; the first one
+    receives the gradient by hand, another may automatically.
 
     Args:
       x: (N, *spatial, C), one to three spatial axes.

@@ -26,7 +26,7 @@ def max_pool(x: jax.Array, window: Ints, *, stride: Ints | None = None, padding:
     """x: (N, *spatial, C) -> (N, *outputs, C): the largest element of every window, outputs floor((n + p - f) / s) + 1.
 
     Where several elements of a window are largest, the first in row-major order receives the whole gradient. A window
-    with a NaN gives NaN.
+    with a NaN gives NaN; the first one receives the gradient by hand, another may automatically.
 
     Args:
       x: (N, *spatial, C), one to three spatial axes.
