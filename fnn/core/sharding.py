@@ -3,9 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from fnn.core.dtypes import wide_dtype
 
 
 def varying(x: Any) -> frozenset[str]:
@@ -43,7 +44,7 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array, batch: tu
     sharding = result_sharding(like)
     if sharding is not None and a.ndim + b.ndim - 2 * len(axes[0]) - len(batch[0]) != like.ndim:
         sharding = sharding.update(spec=PartitionSpec())
-    wide = jnp.promote_types(a.dtype, jnp.float32)
+    wide = wide_dtype(a)
     out = lax.dot_general(a, b, (axes, batch), preferred_element_type=wide, out_sharding=sharding)
     return out.astype(like.dtype)
 

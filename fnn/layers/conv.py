@@ -1,6 +1,6 @@
 """Convolution layers: `ops.conv` and `ops.conv_transpose` with their parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 from jax.nn import initializers
@@ -10,10 +10,8 @@ from fnn.core.combinators import serial
 from fnn.core.errors import require, require_floats
 from fnn.core.layer import Layer, Params, Spec, lift, weights
 from fnn.layers.initial import he_normal
-from fnn.ops.conv import Padding
-from fnn.ops.window import sizes_of
+from fnn.ops.window import Ints, Padding, sizes_of
 
-Ints = int | Sequence[int]
 Initializer = jax.nn.initializers.Initializer
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn import ops
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, require, require_floats
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import full
@@ -55,7 +56,7 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
     def init(key, x):
         params = _affine("batch_norm", x)
         require(x.ndim >= 2, "batch_norm", "x of shape (N, ..., C)", x.shape, "add the missing axes")
-        c, wide = x.shape[-1:], jnp.promote_types(x.dtype, jnp.float32)
+        c, wide = x.shape[-1:], wide_dtype(x)
         state = {"mean": full(c, 0, wide), "var": full(c, 1, wide), "count": full((), 0, jnp.int32)}
         return params, state
 

@@ -2,7 +2,7 @@
 
 from fnn import ops
 from fnn.core.layer import Layer, lift
-from fnn.ops.pool import Ints, Padding
+from fnn.ops.window import Ints, Padding
 
 
 def max_pool(window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> Layer:

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.cases import Case, case, normal
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
 from fnn.core.rule import Rule
 
@@ -179,7 +180,7 @@ def _register(name: str, textbook: Callable, *options: Any) -> Rule:
         return y, y if saves == "y" else x
 
     def bwd(option, saved, dy):
-        wide = jnp.promote_types(dy.dtype, jnp.float32)
+        wide = wide_dtype(dy)
         return (pull(option, saved.astype(wide), dy.astype(wide)).astype(dy.dtype),)
 
     return Rule(name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, cases=_cases(options))

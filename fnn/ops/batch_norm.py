@@ -22,10 +22,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.cases import case, normal, positive
+from fnn.core.dtypes import widen
 from fnn.core.errors import InputError, require
 from fnn.core.rule import Rule
 from fnn.core.sharding import align, varying
-from fnn.ops.normalise import Names, affine, all_but_last, check, count, like, normalise, normalise_bwd, widen
+from fnn.ops.normalise import Names, affine, all_but_last, check, count, like, normalise, normalise_bwd
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,20 @@ https://www.deeplearningbook.org.
 """
 
 import itertools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.cases import case
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_forms as forms
 from fnn.ops.conv_direct import ConvSpec
 from fnn.ops.pad import MODES, pad
-from fnn.ops.window import output_sizes, pad_pairs, sizes_of
-
-Padding = str | int | Sequence[tuple[int, int]]
+from fnn.ops.window import Ints, Padding, output_sizes, pad_pairs, sizes_of
 
 
 def conv(
@@ -37,9 +35,9 @@ def conv(
     kernel: jax.Array,
     bias: jax.Array | None = None,
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Ints = 1,
     padding: Padding = "VALID",
-    dilation: int | Sequence[int] = 1,
+    dilation: Ints = 1,
     groups: int = 1,
 ) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *outputs, K): slide a kernel over 1, 2 or 3 spatial axes.
@@ -86,10 +84,10 @@ def conv_transpose(
     kernel: jax.Array,
     bias: jax.Array | None = None,
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Ints = 1,
     padding: Padding = "VALID",
-    output_padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    output_padding: Ints = 0,
+    dilation: Ints = 1,
     groups: int = 1,
 ) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *outputs, K): each input paints its window into the output.
@@ -177,7 +175,7 @@ def _add(y, bias):
 
 
 def _bias_gradient(bias, dy):
-    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    wide = wide_dtype(dy)
     return None if bias is None else dy.sum(range(dy.ndim - 1), dtype=wide).astype(bias.dtype)
 
 

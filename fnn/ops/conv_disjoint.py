@@ -5,9 +5,9 @@ three products are those of a dense layer from f_1 f_2 ... C to K, on every plat
 """
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.dtypes import wide_dtype
 from fnn.core.sharding import contract
 from fnn.ops.conv_direct import ConvSpec, pad_axis
 from fnn.ops.window import Sizes
@@ -59,5 +59,5 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
 
 
 def _matmul(a: jax.Array, b: jax.Array, axes: tuple) -> jax.Array:
-    wide = jnp.promote_types(a.dtype, jnp.float32)
+    wide = wide_dtype(a)
     return lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=wide).astype(a.dtype)

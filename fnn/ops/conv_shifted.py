@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.dtypes import wide_dtype
 from fnn.ops.conv_direct import ConvSpec, each_tap, pad_axis, tap_views
 
 SLICES = 8  # bands of a long sum; 8 to 16 measured alike
@@ -18,7 +19,7 @@ SLICES = 8  # bands of a long sum; 8 to 16 measured alike
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """The sum over taps of a shifted x times the tap."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wide_dtype(x)
     multiplier = w.shape[-1] // spec.groups
     return sum(
         jnp.repeat(view, multiplier, axis=-1).astype(wide) * w[tap][0].astype(wide)
@@ -31,7 +32,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 
     Tap t reaches q = j s + r from p = j - m, where t d - l = m s + r. The residues are then interleaved.
     """
-    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    wide = wide_dtype(dy)
     *window, _, k = w.shape
     rank = len(window)
     reach = [
@@ -66,7 +67,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     XLA's CPU backend adds whole slices in vector code, but reduces leading axes one number at a time: so the rows are
     cut into `SLICES` bands that are added first, behind a barrier that keeps XLA from merging the two sums again.
     """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wide_dtype(x)
     multiplier = w.shape[-1] // spec.groups
     band = -(-dy.shape[1] // SLICES)
     bands = -(-dy.shape[1] // band)

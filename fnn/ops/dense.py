@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.cases import case
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
 from fnn.core.rule import Rule
 from fnn.core.sharding import contract
@@ -59,7 +60,7 @@ def _bwd(spec, residuals, dy):
     leading = tuple(range(dy.ndim - 1))
     dx = contract(dy, kernel, ((dy.ndim - 1,), (1,)), like=x)
     dkernel = contract(x, dy, (leading, leading), like=kernel)
-    dbias = None if bias is None else dy.sum(leading, dtype=jnp.promote_types(dy.dtype, jnp.float32)).astype(dy.dtype)
+    dbias = None if bias is None else dy.sum(leading, dtype=wide_dtype(dy)).astype(dy.dtype)
     return dx, dkernel, dbias
 
 

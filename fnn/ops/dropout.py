@@ -16,6 +16,7 @@ from jax import lax
 from jax.sharding import AxisType
 
 from fnn.core.cases import case, random_key
+from fnn.core.dtypes import widen
 from fnn.core.errors import require, require_floats, require_key
 from fnn.core.rule import Rule
 from fnn.core.sharding import varying
@@ -60,7 +61,7 @@ def check_rate(rate: float) -> float:
 
 
 def _drop(rate, x, key):
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widen(x)
     return jnp.where(_keep(rate, x, key), (wide / (1 - rate)).astype(x.dtype), 0)
 
 

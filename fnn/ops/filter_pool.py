@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.errors import require, require_floats
-from fnn.ops.conv import Padding, conv
+from fnn.ops.conv import conv
+from fnn.ops.window import Padding
 
 
 def filter_pool(

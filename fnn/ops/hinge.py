@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.cases import case, integers, signs
+from fnn.core.dtypes import widen
 from fnn.core.errors import require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values
@@ -55,12 +56,8 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
     return multiclass_rule(margin, logits, labels)
 
 
-def _wide(x):
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _hinge_forward(margin, logits, labels):
-    return jax.nn.relu(margin - _wide(labels) * _wide(logits)).astype(logits.dtype)
+    return jax.nn.relu(margin - widen(labels) * widen(logits)).astype(logits.dtype)
 
 
 def _hinge_fwd(margin, logits, labels):
@@ -69,8 +66,8 @@ def _hinge_fwd(margin, logits, labels):
 
 def _hinge_bwd(margin, residuals, dl):
     logits, labels = residuals
-    s, y = _wide(logits), _wide(labels)
-    dgap = jnp.where(margin - y * s > 0, _wide(dl), 0)
+    s, y = widen(logits), widen(labels)
+    dgap = jnp.where(margin - y * s > 0, widen(dl), 0)
     return (-dgap * y).astype(logits.dtype), (-dgap * s).astype(labels.dtype)
 
 
@@ -95,7 +92,7 @@ hinge_rule = Rule(
 
 def _gaps(margin, logits, labels):
     """s_j - s_y + D, and where j = y."""
-    s, hit = _wide(logits), one_hot(labels, logits.shape[-1])
+    s, hit = widen(logits), one_hot(labels, logits.shape[-1])
     s_y = jnp.where(hit, s, 0).sum(-1) * one_if_a_class(labels, logits.shape[-1], s.dtype)
     return s - s_y[..., None] + margin, hit
 
@@ -112,7 +109,7 @@ def _multiclass_fwd(margin, logits, labels):
 def _multiclass_bwd(margin, residuals, dl):
     logits, labels = residuals
     gaps, hit = _gaps(margin, logits, labels)
-    others = jnp.where((gaps > 0) & ~hit, _wide(dl)[..., None], 0)
+    others = jnp.where((gaps > 0) & ~hit, widen(dl)[..., None], 0)
     return jnp.where(hit, -others.sum(-1, keepdims=True), others).astype(logits.dtype), None
 
 

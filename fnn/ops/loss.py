@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.cases import case, integers, normal, positive, probabilities
+from fnn.core.dtypes import widen
 from fnn.core.errors import require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values
@@ -116,13 +117,9 @@ def _in_unit_interval(values):
     return (values >= 0) & (values <= 1)
 
 
-def _wide(x):
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _cross_entropy_parts(smoothing, logits, labels):
     """max x, sum e^z, sum q and sum q z, without the class axis."""
-    x, classes = _wide(logits), logits.shape[-1]
+    x, classes = widen(logits), logits.shape[-1]
     peak = jax.lax.stop_gradient(x.max(-1))
     z = x - peak[..., None]
     total = jnp.exp(z).sum(-1)
@@ -130,7 +127,7 @@ def _cross_entropy_parts(smoothing, logits, labels):
         q_sum = one_if_a_class(labels, classes, x.dtype)
         q_dot_z = jnp.where(one_hot(labels, classes), z, 0).sum(-1)
     else:
-        q = _wide(labels)
+        q = widen(labels)
         q_sum, q_dot_z = q.sum(-1), (q * z).sum(-1)
     if smoothing:
         q_sum, q_dot_z = (1 - smoothing) * q_sum + smoothing, (1 - smoothing) * q_dot_z + smoothing * z.mean(-1)
@@ -151,8 +148,8 @@ def _cross_entropy_fwd(smoothing, logits, labels):
 
 def _cross_entropy_bwd(smoothing, residuals, dl):
     logits, labels, peak, total, q_sum = residuals
-    dl, classes = _wide(dl), logits.shape[-1]
-    z = _wide(logits) - peak[..., None]
+    dl, classes = widen(dl), logits.shape[-1]
+    z = widen(logits) - peak[..., None]
     q = (one_hot(labels, classes) if is_integer(labels) else labels).astype(z.dtype)
     if smoothing:
         q = (1 - smoothing) * q + smoothing / classes
@@ -195,7 +192,7 @@ cross_entropy_rule = Rule(
 
 
 def _binary_forward(spec, logits, labels):
-    x, z = _wide(logits), _wide(labels)
+    x, z = widen(logits), widen(labels)
     return (jnp.maximum(x, 0) - x * z + jnp.log1p(jnp.exp(-jnp.abs(x)))).astype(logits.dtype)
 
 
@@ -205,7 +202,7 @@ def _binary_fwd(spec, logits, labels):
 
 def _binary_bwd(spec, residuals, dl):
     logits, labels = residuals
-    x, z, dl = _wide(logits), _wide(labels), _wide(dl)
+    x, z, dl = widen(logits), widen(labels), widen(dl)
     e = jnp.exp(-jnp.abs(x))  # the forward's, which XLA computes once for both
     sigma = jnp.where(x >= 0, 1, e) / (1 + e)
     return (dl * (sigma - z)).astype(logits.dtype), (-dl * x).astype(labels.dtype)
@@ -231,7 +228,7 @@ binary_rule = Rule(
 
 
 def _squared_forward(spec, predictions, targets):
-    return jnp.square(_wide(predictions) - _wide(targets)).astype(predictions.dtype)
+    return jnp.square(widen(predictions) - widen(targets)).astype(predictions.dtype)
 
 
 def _squared_fwd(spec, predictions, targets):
@@ -240,7 +237,7 @@ def _squared_fwd(spec, predictions, targets):
 
 def _squared_bwd(spec, residuals, dl):
     predictions, targets = residuals
-    dp = 2 * _wide(dl) * (_wide(predictions) - _wide(targets))
+    dp = 2 * widen(dl) * (widen(predictions) - widen(targets))
     return dp.astype(predictions.dtype), (-dp).astype(targets.dtype)
 
 

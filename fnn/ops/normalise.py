@@ -15,18 +15,13 @@ import math
 from numbers import Real
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.dtypes import widen
 from fnn.core.errors import require, require_floats
 
 Axes = tuple[int, ...]
 Names = tuple[str, ...]
-
-
-def widen(a: jax.Array) -> jax.Array:
-    """`a` in float32 at least: what statistics and sums are computed in."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
 def affine(x, mean, inv, scale, offset) -> jax.Array:

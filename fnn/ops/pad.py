@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from fnn.core.cases import case
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.window import Pairs, pairs_of
@@ -133,7 +134,7 @@ def _fold_reflect(dy, axis, low, high):
 def _fold_replicate(dy, axis, low, high):
     before, middle, after = _parts(dy, axis, low, high)
     n = middle.shape[axis]
-    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    wide = wide_dtype(dy)
     first, last = (part.sum(axis, keepdims=True, dtype=wide).astype(dy.dtype) for part in (before, after))
     return middle + _place(first, axis, 0, n) + _place(last, axis, n - 1, n)
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.cases import case
+from fnn.core.dtypes import widen
 from fnn.core.errors import require_floats
 from fnn.core.rule import Rule
 
@@ -57,12 +58,8 @@ def _counts(path: tuple) -> bool:
     return not path or jax.tree_util.keystr(path[-1:], simple=True) not in SPARED
 
 
-def _wide(w):
-    return w.astype(jnp.promote_types(w.dtype, jnp.float32))
-
-
 def _forward(spec, w):
-    return jnp.square(_wide(w)).sum() / 2
+    return jnp.square(widen(w)).sum() / 2
 
 
 def _fwd(spec, w):
@@ -75,7 +72,7 @@ def _bwd(spec, residuals, dl):
 
 
 def _reference(spec, w):
-    return sum((x * x for x in w.ravel()), jnp.zeros((), _wide(w).dtype)) / 2
+    return sum((x * x for x in w.ravel()), jnp.zeros((), widen(w).dtype)) / 2
 
 
 rule = Rule(

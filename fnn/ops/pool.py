@@ -20,10 +20,7 @@ import numpy as np
 from jax import lax
 
 from fnn.core.errors import require, require_floats
-from fnn.ops.window import Pairs, Sizes, output_sizes, pad_pairs, sizes_of
-
-Ints = int | Sequence[int]
-Padding = str | int | Sequence
+from fnn.ops.window import Ints, Padding, Pairs, Sizes, output_sizes, pad_pairs, sizes_of
 
 # Above this, f_1 + f_2 taps in two passes beat f_1 f_2 taps in one: max pooling is 1.4 times as fast in one pass over
 # 3 x 3 and 4 x 4 windows, in two over 5 x 5, and nearly 3 times in two over 7 x 7. It also keeps programs short.

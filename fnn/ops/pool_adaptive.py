@@ -17,9 +17,10 @@ import numpy as np
 from jax import lax
 
 from fnn.core.cases import case
+from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.rule import Rule
-from fnn.ops.pool import Ints, spatial_sizes
-from fnn.ops.window import Sizes, sizes_of
+from fnn.ops.pool import spatial_sizes
+from fnn.ops.window import Ints, Sizes, sizes_of
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,14 @@ def _bin(p, n, o):
 
 def _multiply(matrices, x):
     """A product along every spatial axis."""
-    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y = widen(x)
     for axis, a in enumerate(matrices, 1):
         y = jnp.moveaxis(jnp.tensordot(y, a, (axis, 1), precision=lax.Precision.HIGHEST), -1, axis)
     return y.astype(x.dtype)
 
 
 def _forward(spec: Bins, x):
-    return _multiply(spec.matrices(jnp.promote_types(x.dtype, jnp.float32)), x)
+    return _multiply(spec.matrices(wide_dtype(x)), x)
 
 
 def _fwd(spec: Bins, x):
@@ -80,7 +81,7 @@ def _fwd(spec: Bins, x):
 
 
 def _bwd(spec: Bins, residuals, dy):
-    return (_multiply([a.T for a in spec.matrices(jnp.promote_types(dy.dtype, jnp.float32))], dy),)
+    return (_multiply([a.T for a in spec.matrices(wide_dtype(dy))], dy),)
 
 
 def _reference(spec: Bins, x):

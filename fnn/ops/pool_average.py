@@ -16,8 +16,10 @@ import numpy as np
 from jax import lax
 
 from fnn.core.cases import case
+from fnn.core.dtypes import widen
 from fnn.core.rule import Rule
-from fnn.ops.pool import Ints, Padding, Pool, geometry
+from fnn.ops.pool import Pool, geometry
+from fnn.ops.window import Ints, Padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ def avg_pool(
 
 
 def _forward(spec: AveragePool, x):
-    total = spec.pool.reduce(x.astype(_wide(x)), 0.0, lax.add)
+    total = spec.pool.reduce(widen(x), 0.0, lax.add)
     return (total / _count(spec, total.dtype)).astype(x.dtype)
 
 
@@ -68,15 +70,11 @@ def _fwd(spec: AveragePool, x):
 
 
 def _bwd(spec: AveragePool, residuals, dy):
-    dx = dy.astype(_wide(dy))
+    dx = widen(dy)
     dx = dx / _count(spec, dx.dtype)
     for part in reversed(spec.pool.split()):
         dx = part.spread(dx)
     return (dx.astype(dy.dtype),)
-
-
-def _wide(x):
-    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _count(spec: AveragePool, dtype):

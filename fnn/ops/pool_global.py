@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from fnn.core.cases import case
+from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.rule import Rule
 from fnn.ops.pool import spatial_sizes
 
@@ -71,7 +72,7 @@ def _max_bwd(sizes, index, dy):
 
 
 def _average_forward(sizes, x):
-    return x.mean(_axes(sizes), dtype=jnp.promote_types(x.dtype, jnp.float32)).astype(x.dtype)
+    return x.mean(_axes(sizes), dtype=wide_dtype(x)).astype(x.dtype)
 
 
 def _average_fwd(sizes, x):
@@ -79,7 +80,7 @@ def _average_fwd(sizes, x):
 
 
 def _average_bwd(sizes, residuals, dy):
-    share = (dy.astype(jnp.promote_types(dy.dtype, jnp.float32)) / math.prod(sizes)).astype(dy.dtype)
+    share = (widen(dy) / math.prod(sizes)).astype(dy.dtype)
     return (jnp.broadcast_to(_broadcast(sizes, share), (dy.shape[0], *sizes, dy.shape[-1])),)
 
 

@@ -18,8 +18,10 @@ import numpy as np
 from jax import lax
 
 from fnn.core.cases import case
+from fnn.core.dtypes import wide_dtype
 from fnn.core.rule import Rule
-from fnn.ops.pool import Ints, Padding, Pool, geometry
+from fnn.ops.pool import Pool, geometry
+from fnn.ops.window import Ints, Padding
 
 
 def max_pool(x: jax.Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> jax.Array:
@@ -84,7 +86,7 @@ def _keep(index):
 
 
 def _bwd(spec: Pool, index, dy):
-    wide = jnp.promote_types(dy.dtype, jnp.float32)
+    wide = wide_dtype(dy)
     return (spec.spread(dy.astype(wide), index).astype(dy.dtype),)
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.cases import case, normal
+from fnn.core.dtypes import widen
 from fnn.core.errors import require, require_floats
 from fnn.core.rule import Rule
 
@@ -60,7 +61,7 @@ def _softmax_fwd(axis, x):
 
 
 def _softmax_bwd(axis, y, dy):
-    y, wide = _wide(y), _wide(dy)
+    y, wide = widen(y), widen(dy)
     return ((y * (wide - (wide * y).sum(axis, keepdims=True))).astype(dy.dtype),)
 
 
@@ -74,12 +75,8 @@ def _log_softmax_fwd(axis, x):
 
 
 def _log_softmax_bwd(axis, y, dy):
-    wide = _wide(dy)
-    return ((wide - jnp.exp(_wide(y)) * wide.sum(axis, keepdims=True)).astype(dy.dtype),)
-
-
-def _wide(a: jax.Array) -> jax.Array:
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    wide = widen(dy)
+    return ((wide - jnp.exp(widen(y)) * wide.sum(axis, keepdims=True)).astype(dy.dtype),)
 
 
 def _call(where: str, rule: Rule, x: jax.Array, axis: int) -> jax.Array:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from fnn.core.errors import InputError, require
 
+Ints = int | Sequence[int]
+Padding = str | int | Sequence[tuple[int, int]]
 Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, require
 
 
@@ -36,7 +37,7 @@ def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
 def mean(values: Any) -> jax.Array:
     """The mean over every axis, taken in float32 at least: half precision cannot count a batch."""
     values = jnp.asarray(values)
-    return values.mean(dtype=jnp.promote_types(values.dtype, jnp.float32))
+    return values.mean(dtype=wide_dtype(values))
 
 
 def named_functions(where: str, metrics: Any) -> tuple:
