@@ -282,6 +282,16 @@ class TestPlots:
             inspect.plot_confusion([0], [0, 1])
         with pytest.raises(fnn.InputError, match=r"got \(2, 3, 3\), \(1,\), \(2, 4\); cut them alike"):
             inspect.plot_mistakes(np.ones((2, 3, 3)), np.zeros(1), np.ones((2, 4)))
+        with pytest.raises(fnn.InputError, match=r"integer labels in \[0, 2\); got int64 \[0 7\]"):
+            inspect.plot_mistakes(np.ones((2, 3, 3)), np.array([0, 7]), np.eye(2))
+        with pytest.raises(fnn.InputError, match="1 to 512 tiles; got 4096; choose some channels"):
+            inspect.plot_filters(np.ones((3, 3, 64, 64)))
+        with pytest.raises(fnn.InputError, match="1 to 512 tiles; got 0"):
+            inspect.plot_filters(np.ones((3, 3, 0, 4)))
+        with pytest.raises(fnn.InputError, match=r"an image \(H, W\).*got \(1, 2, 2, 1\)"):
+            inspect.plot_feature_maps(np.ones((1, 2, 2, 1)), {"a": np.ones((2, 2, 1))})
+        with pytest.raises(fnn.InputError, match="a Layer first"):
+            inspect.summary((1, 3), fnn.dense(2))
 
     def test_says_how_to_install_matplotlib(self, monkeypatch):
         real = builtins.__import__

@@ -8,6 +8,7 @@ import numpy as np
 from fnn.core.errors import require
 from fnn.inspect.style import BLUE, COLUMN, FAINT, INK, PAGE, RED, bare, figure, grid_of
 
+_MOST_TILES = 512  # each is drawn on its own; more take minutes and cannot be told apart
 _BAND = 0.26  # inches for the title of a row of feature maps
 
 
@@ -30,7 +31,7 @@ def plot_curves(history: Sequence[Mapping[str, float]]) -> Any:
             for key, color, label in ((name, FAINT, "training"), (f"test_{name}", BLUE, "test")):
                 if key in history[0]:
                     scale = 100 if name == "accuracy" else 1
-                    values = [scale * row[key] for row in history]
+                    values = [scale * row.get(key, np.nan) for row in history]
                     axes.plot(epochs, values, color=color, label=label, marker="o" if len(epochs) == 1 else "", ms=3)
             axes.set(xlabel="epoch", ylabel="accuracy (%)" if name == "accuracy" else "loss")
             if name == "loss" and min(row["loss"] for row in history) > 0:
@@ -49,10 +50,13 @@ def plot_filters(kernel: Any) -> Any:
         there is one tile an input channel and filter.
 
     Raises:
-      InputError: not four axes.
+      InputError: not four axes, or more tiles than fit a page.
     """
     kernel = np.asarray(kernel, np.float64)
     require(kernel.ndim == 4, "plot_filters", "a kernel (h, w, C, K)", kernel.shape, "pass a 2-D convolution's kernel")
+    count = kernel.shape[3] * (1 if kernel.shape[2] == 3 else kernel.shape[2])
+    fix = "choose some channels, for example kernel[..., :8, :16]"
+    require(1 <= count <= _MOST_TILES, "plot_filters", f"1 to {_MOST_TILES} tiles", f"{count}", fix)
     largest = float(np.abs(kernel).max(initial=0.0)) or 1.0
     if colored := kernel.shape[2] == 3:
         tiles = [0.5 + kernel[..., k] / (2 * largest) for k in range(kernel.shape[3])]
@@ -92,7 +96,10 @@ def plot_feature_maps(image: Any, maps: Mapping[str, Any], titles: Mapping[str, 
     ok = len(maps) > 0 and all(a.ndim in (1, 3) for a in maps.values())
     got = {path: a.shape for path, a in maps.items()}
     require(ok, "plot_feature_maps", "maps (H, W, C) or (C,)", got, "take one example: a[0]")
-    rows = [("input", np.shape(image), [_drawable(image)])] + [
+    shape = np.shape(image)
+    ok = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    require(ok, "plot_feature_maps", "an image (H, W), (H, W, 1) or (H, W, 3)", shape, "take one example: images[0]")
+    rows = [("input", shape, [_drawable(image)])] + [
         ((titles or {}).get(path, path), a.shape, list(np.moveaxis(a, -1, 0)) if a.ndim == 3 else [a[None]])
         for path, a in maps.items()
     ]
@@ -124,10 +131,10 @@ def plot_confusion(labels: Any, predictions: Any, classes: int = 10) -> Any:
     got = f"{labels.shape} and {predictions.shape}"
     require(same, "plot_confusion", "labels and predictions (N,)", got, "pass class numbers, not probabilities")
     both = np.concatenate([labels, predictions])
-    within = bool(np.all((both >= 0) & (both < classes)))
+    within = bool(np.all((both >= 0) & (both < classes) & (both == both.astype(int))))
     require(within, "plot_confusion", f"classes in [0, {classes})", sorted(set(both.tolist())), "set classes=")
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predictions), 1)
+    np.add.at(counts, (labels.astype(int), predictions.astype(int)), 1)
     errors = counts * (1 - np.eye(classes, dtype=int))
     side = max(COLUMN, 0.32 * classes + 0.4)
     with figure(side, side + 0.1) as fig:
@@ -172,6 +179,9 @@ def plot_mistakes(images: Any, labels: Any, probabilities: Any, k: int = 3, most
     ok = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1] == images.shape[:1]
     got = f"{images.shape}, {labels.shape}, {probabilities.shape}"
     require(ok, "plot_mistakes", "images (N, ...), labels (N,), probabilities (N, classes)", got, "cut them alike")
+    ok = np.issubdtype(labels.dtype, np.integer) and bool(np.all((labels >= 0) & (labels < probabilities.shape[1])))
+    wanted = f"integer labels in [0, {probabilities.shape[1]})"
+    require(ok, "plot_mistakes", wanted, f"{labels.dtype} {np.unique(labels)[:12]}", "pass class numbers")
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")][:most]
     columns = min(4, max(1, len(worst)))
