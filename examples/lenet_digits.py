@@ -28,13 +28,19 @@ def parse(argv):
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (default %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=0.02, help="largest learning rate (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights and order (default %(default)s)")
-    parser.add_argument("--gradients", choices=["hand", "auto"], default="hand", help="who differentiates")
+    parser.add_argument(
+        "--gradients", choices=["hand", "auto"], default="hand", help="who differentiates (default %(default)s)"
+    )
     parser.add_argument("--data", default="digits", help="'digits' (built in), or a folder with MNIST's idx files")
     parser.add_argument("--out", type=Path, default=Path("out/lenet"), help="folder for pictures (default %(default)s)")
     args = parser.parse_args(argv)
     for name in ("epochs", "batch_size", "learning_rate"):
-        if getattr(args, name) <= 0:
+        if not 0 < getattr(args, name) < float("inf"):
             parser.error(f"--{name.replace('_', '-')} must be positive")
+    if not 0 <= args.seed < 2**32:
+        parser.error("--seed must be between 0 and 2**32 - 1")
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out must be a folder, and {args.out} is a file")
     return args
 
 
@@ -118,4 +124,7 @@ def draw(layer, now, test, history, out):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (fnn.InputError, train.NonFiniteLoss) as error:
+        raise SystemExit(f"error: {error}") from None

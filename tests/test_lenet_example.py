@@ -80,6 +80,9 @@ def test_wrong_flags_are_refused(example, tmp_path, capsys):
         (["--epochs", "0"], "--epochs must be positive"),
         (["--batch-size", "-1"], "--batch-size must be positive"),
         (["--gradients", "both"], "invalid choice"),
+        (["--learning-rate", "nan"], "--learning-rate must be positive"),
+        (["--seed", "-1"], "--seed must be between"),
+        (["--out", __file__], "--out must be a folder"),
     ]:
         with pytest.raises(SystemExit) as caught:
             run(example, tmp_path, *flags)

@@ -330,3 +330,15 @@ class TestProgress:
 
     def test_clock(self):
         assert [progress.clock(s) for s in (5.4, 65, 7207)] == ["0:05", "1:05", "2:00:07"]
+
+
+def test_a_donated_state_is_refused():
+    layer, optimizer = fnn.dense(1), optax.sgd(0.1)
+    step = fnn.train.make_step(layer, lambda y, t: (y[:, 0] - t) ** 2, optimizer)
+    batch = (jnp.ones((4, 3)), jnp.zeros(4))
+    first = fnn.train.init_state(layer, optimizer, jax.random.key(0), (1, 3))
+    step(first, batch)
+    with pytest.raises(fnn.InputError, match="a TrainState with live arrays; got one that was donated"):
+        step(first, batch)
+    with pytest.raises(fnn.InputError, match="got <class 'dict'>"):
+        step({}, batch)

@@ -37,7 +37,7 @@ def gradients(mode: Mode | Mapping[str, Mode]) -> Iterator[None]:
     Already jitted functions obey too: they are traced once a mode, and going back finds the first compilation again.
     Blocks nest; a mapping changes only the rules it names. The mode belongs to the thread that enters the block: a
     thread started inside begins with the default (`"hand"`), as for every JAX context, and enters a block of its own.
-    JAX refuses forward mode (`jax.jvp`, `jax.hessian`) through rules by hand; "auto" serves it.
+    JAX refuses forward mode alone (`jax.jvp`) through rules by hand; "auto" serves it.
 
     Args:
       mode: `"hand"`, `"auto"`, or a mapping from rule names (`rules()` has them) to one of the two: `{"conv": "auto"}`.

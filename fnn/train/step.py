@@ -68,7 +68,8 @@ def make_step(
     """A jitted `step(train_state, (x, labels)) -> (train_state, measures)`.
 
     The train_state that goes in is donated: its arrays are gone after the call. Where the loss is not finite, params,
-    state and opt_state stay as they were, so a broken batch destroys nothing; the step counter advances all the same.
+    state and opt_state stay as they were; the step counter advances all the same. A finite loss whose gradient is not
+    finite is applied: the next loss then tells.
     The step obeys `fnn.gradients` at the time of the call.
 
     Args:
@@ -113,6 +114,10 @@ def make_step(
         return TrainState(*kept, now.step + 1, now.key), {"loss": value, **measures}
 
     def step(train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
+        deleted = getattr(getattr(train_state, "step", None), "is_deleted", bool)  # tracers and NumPy arrays have none
+        alive = isinstance(train_state, TrainState) and not deleted()
+        got = "one that was donated to an earlier step" if isinstance(train_state, TrainState) else type(train_state)
+        require(alive, "step", "a TrainState with live arrays", got, "pass the one that the last step returned")
         x, labels, _ = split_batch("step", batch)
         return update(train_state, x, labels)
 
