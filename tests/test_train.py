@@ -115,7 +115,8 @@ class TestStep:
     def test_optimisers_that_keep_the_parameters_can_be_donated(self):
         keeper = optax.GradientTransformation(lambda params: params, lambda g, kept, params: (g, kept))
         now = train.init_state(PLAIN, keeper, jax.random.key(0), (1, 3))
-        train.make_step(PLAIN, squared, keeper)(now, batches(1)[0])
+        after, _ = train.make_step(PLAIN, squared, keeper)(now, batches(1)[0])
+        assert jax.tree.map(jnp.shape, after.opt_state) == jax.tree.map(jnp.shape, after.params)
 
     def test_obeys_the_gradient_mode_of_the_call(self):
         seen = []
