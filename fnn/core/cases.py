@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Draw = Callable[[jax.Array, Any], Any]
 
@@ -27,8 +28,7 @@ class Case:
 
     def sample(self, seed: int, dtype: Any = jnp.float32) -> list:
         """Draw the arguments; the same seed gives the same values, rounded to `dtype`."""
-        keys = jax.random.split(jax.random.key(seed), len(self.draws))
-        return [draw(key, dtype) for draw, key in zip(self.draws, keys, strict=True)]
+        return [draw(jax.random.key(seed * len(self.draws) + i), dtype) for i, draw in enumerate(self.draws)]
 
 
 def case(spec: Hashable, *args: Any, batched: bool = True) -> Case:
@@ -46,31 +46,41 @@ def _draw(arg: Any) -> Draw:
     return arg if callable(arg) else normal(arg)
 
 
+# NumPy draws the numbers: JAX would compile a program for every shape and distribution.
 def normal(shape: tuple[int, ...], scale: float = 1.0, shift: float = 0.0) -> Draw:
     """Normal numbers with the given standard deviation and mean."""
-    return lambda key, dtype: (shift + scale * jax.random.normal(key, shape)).astype(dtype)
+    return lambda key, dtype: jnp.asarray(shift + scale * _rng(key).normal(size=shape), dtype)
 
 
 def positive(shape: tuple[int, ...]) -> Draw:
     """Numbers in (0.5, 1.5): variances and scales."""
-    return lambda key, dtype: jax.random.uniform(key, shape, minval=0.5, maxval=1.5).astype(dtype)
+    return lambda key, dtype: jnp.asarray(_rng(key).uniform(0.5, 1.5, shape), dtype)
 
 
 def probabilities(shape: tuple[int, ...]) -> Draw:
     """Points of the simplex over the last axis: soft labels."""
-    return lambda key, dtype: jax.nn.softmax(jax.random.normal(key, shape)).astype(dtype)
+
+    def draw(key: jax.Array, dtype: Any) -> jax.Array:
+        weights = np.exp(_rng(key).normal(size=shape))
+        return jnp.asarray(weights / weights.sum(-1, keepdims=True), dtype)
+
+    return draw
 
 
 def integers(shape: tuple[int, ...], low: int, high: int) -> Draw:
     """Integers in [low, high), whatever the rule's dtype: class labels."""
-    return lambda key, dtype: jax.random.randint(key, shape, low, high)
+    return lambda key, dtype: jnp.asarray(_rng(key).integers(low, high, shape), jnp.int32)
 
 
 def signs(shape: tuple[int, ...]) -> Draw:
     """-1 or +1 in the rule's dtype: labels of the hinge loss."""
-    return lambda key, dtype: jax.random.rademacher(key, shape, dtype)
+    return lambda key, dtype: jnp.asarray(_rng(key).choice([-1.0, 1.0], shape), dtype)
 
 
 def random_key() -> Draw:
     """A random key, whatever the dtype."""
     return lambda key, dtype: key
+
+
+def _rng(key: jax.Array) -> np.random.Generator:
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))

@@ -108,16 +108,22 @@ class Rule:
         ):
             raise InputError(where, "a new name", f"one registered by {old.fwd.__module__}", "choose another name")
 
-        def primal(spec: Hashable, *args: Any) -> Any:
-            return self.fwd(spec, *args)[0]
-
-        hand = jax.custom_vjp(primal, nondiff_argnums=(0,))
-        hand.defvjp(self.fwd, self.bwd)
-        object.__setattr__(self, "_hand", hand)
+        object.__setattr__(self, "_hand", by_hand(self.fwd, self.bwd))
         _registry[self.name] = self
 
     def __call__(self, spec: Hashable, *args: Any) -> Any:
         """Run the operation, differentiated as `gradients` says."""
         if _modes.value.of(self.name) == "auto":
             return self.forward(spec, *args)
-        return self._hand(spec, *align(*args))
+        return self._hand(spec, *args)
+
+
+def by_hand(fwd: Callable, bwd: Callable) -> Callable:
+    """The operation `(spec, *args) -> output` that these two make, fit for `shard_map`; nothing is registered."""
+
+    def primal(spec: Hashable, *args: Any) -> Any:
+        return fwd(spec, *args)[0]
+
+    hand = jax.custom_vjp(primal, nondiff_argnums=(0,))
+    hand.defvjp(fwd, bwd)
+    return lambda spec, *args: hand(spec, *align(*args))

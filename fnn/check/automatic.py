@@ -1,0 +1,71 @@
+"""The automatic derivative of a function full of custom rules: its own program with every such rule dissolved."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from fnn.core.rule import gradients
+
+# Where JAX keeps the undifferentiated program of a call with a rule of its own.
+_RULES = {"custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"}
+
+
+def automatic(f: Callable) -> Callable:
+    """`f` as JAX differentiates it without anyone's `custom_vjp` or `custom_jvp`.
+
+    fnn's own rules run in "auto" mode; all others are replaced by the function they were written for, inside jit, scan,
+    while, cond and remat too. What JAX's interface calls `jaxpr` is read for it, so that an unknown kind of call keeps
+    its rule.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @jax.custom_vjp
+    ... def square(x):
+    ...     return x * x
+    >>> square.defvjp(lambda x: (x * x, x), lambda x, dy: (0 * dy,))
+    >>> float(jax.grad(square)(3.0)), float(jax.grad(automatic(square))(3.0))
+    (0.0, 6.0)
+    """
+
+    def dissolved(*args: Any) -> Any:
+        with gradients("auto"):
+            closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+        outs = _run(closed, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), outs)
+
+    return dissolved
+
+
+def _run(closed: core.ClosedJaxpr, args: list) -> list:
+    jaxpr, env = closed.jaxpr, {}
+
+    def read(var: Any) -> Any:
+        return var.val if isinstance(var, core.Literal) else env[var]
+
+    env.update(zip(jaxpr.constvars, closed.consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+    for eqn in jaxpr.eqns:
+        values = [read(var) for var in eqn.invars]
+        name = eqn.primitive.name
+        inner = eqn.params.get("call_jaxpr" if name in _RULES else "jaxpr")
+        if isinstance(inner, core.ClosedJaxpr) and (name in _RULES or name in ("jit", "pjit", "closed_call")):
+            outs = _run(inner, values)
+        else:
+            params = {key: _dissolve(value) for key, value in eqn.params.items()}
+            outs = eqn.primitive.bind(*values, **params)
+            outs = outs if eqn.primitive.multiple_results else [outs]
+        env.update(zip(eqn.outvars, outs, strict=True))
+    return [read(var) for var in jaxpr.outvars]
+
+
+def _dissolve(value: Any) -> Any:
+    """A program in the parameters of a scan, loop, branch or checkpoint, without custom rules; anything else as it is."""
+    if isinstance(value, core.ClosedJaxpr):
+        return jax.make_jaxpr(lambda *args: _run(value, list(args)))(*[var.aval for var in value.jaxpr.invars])
+    if isinstance(value, core.Jaxpr) and not value.constvars:
+        closed = _dissolve(core.ClosedJaxpr(value, ()))
+        return closed.jaxpr if not closed.consts else value
+    if isinstance(value, tuple) and any(isinstance(v, core.ClosedJaxpr) for v in value):
+        return tuple(_dissolve(v) for v in value)
+    return value

@@ -1,0 +1,267 @@
+"""The gradient from function values alone: along random signs, one coordinate at a time, and the whole Jacobian.
+
+For a cotangent dy, an argument x and a direction v of +1 and -1 in x alone, the rule's gradient g must satisfy
+
+    <g, v> = <dy, (f(x + h v) - f(x - h v)) / (2 h)>    as h goes to 0, within the error that the differences estimate.
+
+Every sign weighs an entry of g by 1, so that a single wrong entry always shows in full; two wrong entries of one size
+cancel in one direction out of two. At a kink the one-sided limits differ. There the gradient must lie between them, and
+the convention that the rule follows is listed; directions are then taken around the kinks.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from fnn.check.differences import Slope, slope, steps_for
+from fnn.check.report import Finding
+from fnn.check.subject import Arrays, Subject, eps_of
+from fnn.check.tolerance import Row, conclude, limit_of
+
+# Coordinates are tried one by one up to this many; a larger leaf is halved until the kinks are found.
+_ONE_BY_ONE = 512
+_MOST_LOOKS = 2048
+_WHOLE_JACOBIAN = 48  # entries of a leaf and of the outputs, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """One direction: dy . f' v with its error; bounds of what one-sided derivatives allow; whether it meets a kink."""
+
+    value: float
+    error: float
+    low: float
+    high: float
+    kink: bool
+    slopes: tuple[Slope, ...]
+
+
+class Numeric:
+    """Differences of one subject, computed when asked for."""
+
+    def __init__(self, subject: Subject, directions: int, coordinates: int):
+        self.subject, self.directions, self.coordinates = subject, directions, coordinates
+        self.kinks = functools.cache(self._kinks)
+        self.judged: dict[str, set[str]] = {path: set() for path in subject.paths}
+        self.visible: dict[str, float] = {}
+
+    def measure(self, leaf: int, vs: list[np.ndarray]) -> list[Measure]:
+        """The directional derivatives along each v in one leaf."""
+        subject = self.subject
+        steps = steps_for(subject.at(subject.fine)[leaf])
+        if subject.fine != "float64":
+            steps = steps * 1e3  # float32 has no room for small steps
+        row = np.concatenate([[0.0], steps, -steps])
+        directions = [_alone(subject.given, leaf, v) for v in vs]
+        outputs = subject.sweep(directions, np.tile(row, (len(vs), 1)))
+        k, cotangents = len(steps), subject.cotangents(0, subject.fine)
+        measures = []
+        for d in range(len(vs)):
+            ys = [y[d].astype(np.float64) for y in outputs]
+            slopes = tuple(
+                slope(y[0], y[1 : k + 1], y[k + 1 :], steps, eps_of(out.dtype.name))
+                for y, out in zip(ys, outputs, strict=True)
+            )
+            measures.append(_contract(slopes, cotangents))
+        return measures
+
+    def at(self, leaf: int, indices: list[int]) -> list[Measure]:
+        """The derivatives along single coordinates, given as flat indices."""
+        shape = self.subject.given[leaf].shape
+        return self.measure(leaf, [_unit(shape, i) for i in indices])
+
+    def meets_kink(self, leaf: int, asked: bool = True) -> bool:
+        """Whether any coordinate of a leaf lies at a kink; False without looking unless asked."""
+        return asked and bool(self.kinks(leaf))
+
+    def _kinks(self, leaf: int) -> dict[int, Measure | None]:
+        """Flat indices of the coordinates at a kink; None where the search ended before it was found."""
+        size, shape = self.subject.given[leaf].size, self.subject.given[leaf].shape
+        if size <= _ONE_BY_ONE:
+            measures = self.at(leaf, list(range(size)))
+            return {i: m for i, m in enumerate(measures) if m.kink}
+        signs = self.subject.signs(0, leaf)[leaf].ravel()
+        found: dict[int, Measure | None] = {}
+        sets, looks = [np.arange(size)], 0
+        while sets and looks < _MOST_LOOKS:
+            now, sets = sets[: _MOST_LOOKS - looks], sets[_MOST_LOOKS - looks :]
+            looks += len(now)
+            for some, m in zip(now, self.measure(leaf, [_subset(shape, signs, some) for some in now]), strict=True):
+                if m.kink and len(some) == 1:
+                    found[int(some[0])] = self.at(leaf, [int(some[0])])[0]
+                elif m.kink:
+                    sets += list(np.array_split(some, 2))
+        return found | {int(i): None for some in sets for i in some}
+
+
+def check_differences(numeric: Numeric) -> Iterator[Finding]:
+    """Random signs in each leaf alone."""
+    subject = numeric.subject
+    _, grads = subject.gradients("hand", subject.fine)
+    rows, unjudged = [], []
+    for i, (path, g) in enumerate(zip(subject.paths, grads, strict=True)):
+        if g.size == 0:
+            continue
+        vs = [subject.signs(number, i)[i] for number in range(numeric.directions)]
+        measures = numeric.measure(i, vs)
+        if any(m.kink for m in measures):
+            free = np.ones(g.size, bool)
+            free[list(numeric.kinks(i))] = False
+            vs = [v * free.reshape(g.shape) for v in vs]
+            measures = numeric.measure(i, vs) if free.any() else []
+        for v, m in zip(vs, measures, strict=False):
+            if not np.isfinite(m.error):
+                unjudged.append(path)
+                continue
+            terms = g.astype(np.float64) * v
+            floor = limit_of(g.dtype.name, max(float(np.abs(terms).sum()), abs(m.value)))
+            limit = m.error + floor + 8 * subject.noise(subject.fine)[1][i]
+            rows.append(Row(path, abs(float(terms.sum()) - m.value), limit, "along random signs"))
+            numeric.judged[path].add("directions")
+            rms = float(np.sqrt(np.mean(g.astype(np.float64) ** 2)))
+            numeric.visible[path] = max(numeric.visible.get(path, 0.0), limit / rms if rms else np.inf)
+    yield from conclude("differences", rows, "every leaf lies at kinks, or is empty")
+    yield from _unjudged(subject, "differences", unjudged)
+
+
+def check_coordinates(numeric: Numeric) -> Iterator[Finding]:
+    """A few entries of each leaf, one at a time."""
+    subject = numeric.subject
+    _, grads = subject.gradients("hand", subject.fine)
+    rows, unjudged = [], []
+    for i, (path, g) in enumerate(zip(subject.paths, grads, strict=True)):
+        rng = np.random.default_rng([subject.seed, i, 4])
+        indices = rng.choice(g.size, min(numeric.coordinates, g.size), replace=False).tolist()
+        for k, m in zip(indices, numeric.at(i, indices) if indices else [], strict=True):
+            row = _entry(subject, i, k, m)
+            if np.isfinite(row.limit):
+                rows.append(row)
+                numeric.judged[path].add("all" if len(indices) == g.size else f"{len(indices)} of {g.size} entries")
+            else:
+                unjudged.append(path)
+    yield from conclude("coordinates", rows, "every leaf is empty")
+    yield from _unjudged(subject, "coordinates", unjudged)
+
+
+def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
+    """Every entry of the Jacobian, where it is small."""
+    subject = numeric.subject
+    outputs = sum(int(np.prod(shape)) for shape in subject.shapes)
+    small = [i for i, a in enumerate(subject.given) if 0 < a.size <= _WHOLE_JACOBIAN]
+    if not small or not 0 < outputs <= _WHOLE_JACOBIAN:
+        yield Finding("jacobian", "skip", detail=f"more than {_WHOLE_JACOBIAN} entries; differences sample it")
+        return
+    rows_by_hand = [
+        subject.pull("hand", subject.fine, subject.at(subject.fine), dy)[1] for dy in _basis(subject, outputs)
+    ]
+    rows = []
+    for i in small:
+        hand = np.stack([grads[i].astype(np.float64).ravel() for grads in rows_by_hand])  # (outputs, entries)
+        peak, noise = np.max(np.abs(hand)), subject.noise(subject.fine)[1][i]
+        floor = limit_of(rows_by_hand[0][i].dtype.name, peak, noise)
+        for k, m in enumerate(numeric.at(i, list(range(subject.given[i].size)))):
+            flat = [np.concatenate([getattr(s, name).ravel() for s in m.slopes]) for name in _PARTS]
+            value, error, left, right, kink = flat
+            low, high = (np.where(kink, f(left, right), value) for f in (np.minimum, np.maximum))
+            gap = np.maximum(low - hand[:, k], hand[:, k] - high)
+            gap = np.where(np.isnan(hand[:, k]), np.inf, np.maximum(gap, 0))
+            limit = np.where(kink, 0, error) + floor
+            judged = np.isfinite(limit)
+            if judged.any():
+                worst = np.argmax(np.where(judged, gap - limit, -np.inf))
+                where = f"output {worst}, entry {k}"
+                rows.append(Row(subject.paths[i], float(gap[worst]), float(limit[worst]), where))
+        numeric.judged[subject.paths[i]].add("jacobian")
+    yield from conclude("jacobian", rows, "no entry converges")
+
+
+_PARTS = ("value", "error", "left", "right", "kink")
+
+
+def check_kinks(numeric: Numeric) -> Iterator[Finding]:
+    """Entries where one-sided derivatives differ: the gradient lies between them."""
+    subject = numeric.subject
+    _, grads = subject.gradients("hand", subject.fine)
+    rows, lost = [], 0
+    for i, g in enumerate(grads):
+        if g.size == 0 or not any(m.kink for m in numeric.measure(i, [subject.signs(0, i)[i]])):
+            continue
+        for k, m in numeric.kinks(i).items():
+            if m is None:
+                lost += 1
+                continue
+            rows.append(_entry(subject, i, k, m))
+    yield from conclude("kinks", rows, "none along the directions tried")
+    if lost:
+        yield Finding("kinks", "note", detail=f"{lost} more entries may lie at kinks and were not looked at")
+
+
+def kink_lines(numeric: Numeric, most: int = 4) -> tuple[str, ...]:
+    """What the rule does at each kink, a line an entry, the first few of each leaf."""
+    subject, lines = numeric.subject, []
+    _, grads = subject.gradients("hand", subject.fine)
+    for i, g in enumerate(grads):
+        if numeric.kinks.cache_info().currsize == 0 or g.size == 0:
+            continue
+        kinks = {k: m for k, m in numeric.kinks(i).items() if m is not None}
+        for k, m in list(kinks.items())[:most]:
+            taken = float(g.ravel()[k])
+            where = tuple(int(j) for j in np.unravel_index(k, g.shape))
+            sides = f"{m.low:.6g} and {m.high:.6g}"
+            lines.append(f"{subject.paths[i]} at {where}: derivatives between {sides}; the rule takes {taken:.6g}")
+        if len(kinks) > most:
+            lines.append(f"{subject.paths[i]}: {len(kinks) - most} more entries")
+    return tuple(lines)
+
+
+def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
+    g = subject.gradients("hand", subject.fine)[1][leaf]
+    taken, noise = float(g.ravel()[k]), subject.noise(subject.fine)[1][leaf]
+    sizes = sum(float(np.sum(np.abs(s.value[np.isfinite(s.value)]))) for s in m.slopes)
+    limit = limit_of(g.dtype.name, max(abs(taken), sizes), noise)
+    error = max(m.low - taken, taken - m.high, 0.0) if m.kink else abs(taken - m.value)
+    where = f"entry {tuple(int(j) for j in np.unravel_index(k, g.shape))}"
+    return Row(subject.paths[leaf], np.inf if np.isnan(taken) else error, limit if m.kink else limit + m.error, where)
+
+
+def _unjudged(subject: Subject, check: str, paths: list[str]) -> Iterator[Finding]:
+    if paths:
+        verdict = "note" if subject.has_auto else "FAIL"
+        yield Finding(check, verdict, ", ".join(dict.fromkeys(paths)), "the differences have no limit: not differentiable here")
+
+
+def _contract(slopes: tuple[Slope, ...], cotangents: Arrays) -> Measure:
+    value = error = low = high = 0.0
+    for s, dy in zip(slopes, cotangents, strict=True):
+        two_sided = np.where(s.kink, 0.0, dy * s.value)
+        sides = np.where(s.kink, dy * s.left, two_sided), np.where(s.kink, dy * s.right, two_sided)
+        value += float(np.sum(np.where(s.kink, dy * (s.left + s.right) / 2, two_sided)))
+        error += float(np.sum(np.abs(dy) * s.error))
+        low, high = low + float(np.sum(np.minimum(*sides))), high + float(np.sum(np.maximum(*sides)))
+    return Measure(value, error, low, high, any(bool(s.kink.any()) for s in slopes), slopes)
+
+
+def _basis(subject: Subject, outputs: int) -> Iterator[Arrays]:
+    bounds = np.cumsum([int(np.prod(shape)) for shape in subject.shapes])[:-1]
+    dtypes = [d.dtype for d in subject.cotangents(0, subject.fine)]
+    for row in np.eye(outputs):
+        parts = zip(np.split(row, bounds), subject.shapes, dtypes, strict=True)
+        yield tuple(part.reshape(shape).astype(dtype) for part, shape, dtype in parts)
+
+
+def _alone(given: Arrays, leaf: int, v: np.ndarray) -> Arrays:
+    return tuple(v if i == leaf else np.zeros(a.shape) for i, a in enumerate(given))
+
+
+def _unit(shape: tuple[int, ...], k: int) -> np.ndarray:
+    v = np.zeros(shape)
+    v.flat[k] = 1.0
+    return v
+
+
+def _subset(shape: tuple[int, ...], signs: np.ndarray, some: np.ndarray) -> np.ndarray:
+    v = np.zeros(signs.shape)
+    v[some] = signs[some]
+    return v.reshape(shape)

@@ -1,0 +1,288 @@
+"""Checks free of differences: against JAX's own derivative, against arithmetic, and against the rule itself.
+
+With J the Jacobian at the point, and J' the rule:  <v, J' dy> = <J v, dy>,   J'(a dy) = a J' dy,   J' 0 = 0.
+"""
+
+import re
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from fnn.check.numeric import Numeric
+from fnn.check.report import Finding
+from fnn.check.subject import GIVEN, LADDER, Arrays, Subject, eps_of, pull
+from fnn.check.tolerance import Row, conclude, gap, largest, limit_of
+
+# Powers of two scale a float exactly, and these are large enough to meet a rule that clips its cotangent.
+_SCALES = (2.0**10, 2.0**-10)
+
+
+def check_primal(numeric: Numeric) -> Iterator[Finding]:
+    """The value is the same with and without differentiation, by JAX, and by the textbook formula."""
+    subject = numeric.subject
+    by_hand, _ = subject.gradients("hand", subject.fine)
+    noise, _ = subject.noise(subject.fine)
+    point = subject.at(subject.fine)
+    others = {"without differentiation": subject.run(subject.fine, subject.jit(subject.functions["hand"]), point)}
+    if subject.has_auto:
+        others["by JAX"] = subject.gradients("auto", subject.fine)[0]
+    if "reference" in subject.functions:
+        others["by the reference"] = subject.run(subject.fine, subject.functions["reference"], point)
+    rows = []
+    for name, ys in others.items():
+        if len(ys) != len(by_hand):
+            yield Finding("primal", "FAIL", detail=f"{len(by_hand)} float outputs by fwd, {len(ys)} {name}")
+            continue
+        for i, (a, b) in enumerate(zip(by_hand, ys, strict=True)):
+            what = f"output {i}: fwd against {name}"
+            if a.shape != b.shape or a.dtype != b.dtype:
+                kinds = f"{a.dtype}{a.shape} by fwd, {b.dtype}{b.shape} {name}"
+                yield Finding("primal", "FAIL", detail=f"output {i}: {kinds}")
+                continue
+            limit = limit_of(a.dtype.name, max(largest(a), largest(b)), noise[i])
+            rows.append(Row(f"output {i}", float(np.max(gap(a, b), initial=0.0)), limit, what))
+    yield from conclude("primal", rows, "no float output")
+
+
+def check_automatic(numeric: Numeric) -> Iterator[Finding]:
+    """Every entry of every gradient, in float64, against JAX; once more at integers, where ties and zeros live."""
+    subject = numeric.subject
+    if not subject.has_auto:
+        yield Finding("automatic", "skip", detail="JAX has no derivative of its own here: differences judge alone")
+        return
+    _, hand = subject.gradients("hand", subject.fine)
+    _, auto = subject.gradients("auto", subject.fine)
+    noise = subject.noise(subject.fine)[1]
+    rows = [
+        _gradient_row(numeric, i, h, a, limit_of(h.dtype.name, largest(a), noise[i]), "")
+        for i, (h, a) in enumerate(zip(hand, auto, strict=True))
+    ]
+    for path in subject.paths:
+        numeric.judged[path].add("automatic")
+    if subject.strict:
+        floats, dy = integers(subject)
+        there = [subject.pull(mode, GIVEN, floats, dy)[1] for mode in ("hand", "auto")]
+        for path, h, a in zip(subject.paths, *there, strict=True):
+            limit = limit_of(h.dtype.name, largest(a), 8 * eps_of(h.dtype.name) * largest(a))
+            rows.append(Row(path, float(np.max(gap(h, a), initial=0.0)), limit, "at integers, with ties and zeros"))
+    yield from conclude("automatic", rows, "nothing to differentiate")
+
+
+def check_adjoint(numeric: Numeric) -> Iterator[Finding]:
+    """<v, J' dy> = <J v, dy> with J v by JAX's forward mode, leaf by leaf, at full size."""
+    subject = numeric.subject
+    if not subject.has_auto:
+        yield Finding("adjoint", "skip", detail="forward mode needs a form that JAX can differentiate")
+        return
+    f = subject.functions["auto"]
+    push = subject.jit(lambda x, v: jax.jvp(f, (x,), (v,))[1])
+    point, dy = subject.at(subject.fine), subject.cotangents(0, subject.fine)
+    _, grads = subject.gradients("hand", subject.fine)
+    noise, rows = subject.noise(subject.fine)[1], []
+    for i, path in enumerate(subject.paths):
+        v = tuple(d.astype(a.dtype) for d, a in zip(subject.signs(7, i), point, strict=True))
+        tangents = subject.run(subject.fine, push, point, v)
+        there = [d.astype(np.float64) * t for d, t in zip(dy, tangents, strict=True)]
+        here = grads[i].astype(np.float64) * v[i]
+        sizes = float(np.abs(here).sum()) + sum(float(np.abs(t).sum()) for t in there)
+        error = abs(float(here.sum()) - sum(float(t.sum()) for t in there))
+        limit = limit_of(grads[i].dtype.name, sizes, noise[i])
+        free = subject.strict or not numeric.meets_kink(i, error > limit)
+        if free and grads[i].size:
+            rows.append(Row(path, np.inf if np.isnan(error) else error, limit, "<v, J' dy> against <J v, dy>"))
+    yield from conclude("adjoint", rows, "every leaf is empty or lies at kinks")
+
+
+def check_linear(numeric: Numeric) -> Iterator[Finding]:
+    """The gradient is linear in the cotangent: sums and large and small multiples."""
+    subject = numeric.subject
+    point, rows = subject.at(subject.fine), []
+    first, second = (subject.cotangents(number, subject.fine) for number in (0, 1))
+    here, there = (subject.gradients("hand", subject.fine, number)[1] for number in (0, 1))
+    both = tuple(2 * a - b for a, b in zip(first, second, strict=True))
+    trials = [("2 u - w", both, tuple(2 * a - b for a, b in zip(here, there, strict=True)))]
+    for scale in _SCALES:
+        scaled = tuple(scale * a for a in first)
+        trials.append((f"{scale:g} u", scaled, tuple(scale * a for a in here)))
+    for name, dy, want in trials:
+        got = subject.pull("hand", subject.fine, point, dy)[1]
+        size = max((largest(d) for d in dy), default=1.0)
+        for i, (g, w) in enumerate(zip(got, want, strict=True)):
+            peaks = max(largest(w), largest(g), largest(here[i]) * size)
+            limit = limit_of(g.dtype.name, peaks, subject.noise(subject.fine)[1][i] * size)
+            rows.append(Row(subject.paths[i], float(np.max(gap(g, w), initial=0.0)), limit, f"for a cotangent {name}"))
+    yield from conclude("linear", rows, "nothing to differentiate")
+
+
+def check_zero(numeric: Numeric) -> Iterator[Finding]:
+    """A zero cotangent gives exactly zero."""
+    subject = numeric.subject
+    zero = tuple(np.zeros_like(d) for d in subject.cotangents(0, subject.fine))
+    got = subject.pull("hand", subject.fine, subject.at(subject.fine), zero)[1]
+    rows = [
+        Row(path, float(np.max(gap(g, np.zeros_like(g)), initial=0.0)), 0.0, "for a zero cotangent")
+        for path, g in zip(subject.paths, got, strict=True)
+    ]
+    yield from conclude("zero", rows, "nothing to differentiate")
+
+
+def check_exact(numeric: Numeric) -> Iterator[Finding]:
+    """Bit for bit at small integers, where JAX's result is exact in the given precision."""
+    subject = numeric.subject
+    if not subject.has_auto:
+        yield Finding("exact", "skip", detail="needs a form that JAX can differentiate")
+        return
+    floats, dy = integers(subject)
+    fine = tuple(a.astype(np.float64) for a in floats), tuple(d.astype(np.float64) for d in dy)
+    wide = subject.pull("auto", subject.fine, *fine) if subject.fine == "float64" else None
+    narrow = subject.pull("auto", GIVEN, floats, dy)
+    same = wide is not None and all(
+        np.array_equal(a.astype(np.float64), b) for w, n in zip(wide, narrow, strict=True) for a, b in zip(n, w, strict=True)
+    )
+    if not same or not all(_dyadic(a) for part in wide for a in part):
+        yield Finding("exact", "skip", detail="not exact at integers: it rounds")
+        return
+    hand = subject.pull("hand", GIVEN, floats, dy)
+    names = [[f"output {i}" for i in range(len(hand[0]))], subject.paths]
+    rows = [
+        Row(path, float(np.max(gap(h, n), initial=0.0)), 0.0, "at integers, bit for bit")
+        for part in (0, 1)
+        for path, h, n in zip(names[part], hand[part], narrow[part], strict=True)
+    ]
+    if subject.strict or all(row.ok for row in rows):
+        yield from conclude("exact", rows, "nothing to compare")
+    else:  # sums in another order, by FFT say, are right and not exact; the other checks bound them
+        yield Finding("exact", "note", detail="the rule rounds where JAX's own derivative is exact")
+
+
+def check_precision(numeric: Numeric) -> Iterator[Finding]:
+    """Outputs and gradients in each precision against float64 at the same rounded point."""
+    subject, errors = numeric.subject, {}
+    rows: list[tuple[str, Row]] = []
+    for dtype in dict.fromkeys([*LADDER, *([GIVEN] if _unusual(subject) else [])]):
+        try:
+            got, want, noise = subject.gradients("hand", dtype), subject.truth(dtype), subject.noise(dtype)
+        except Exception as error:
+            if subject.strict:
+                raise
+            yield Finding("precision", "note", detail=f"does not run in {dtype}: {first_line(error)}")
+            continue
+        for part, kind in ((0, "output"), (1, "gradient")):
+            for i, (h, t) in enumerate(zip(got[part], want[part], strict=True)):
+                path = subject.paths[i] if part else f"output {i}"
+                row = _precision_row(numeric, part, i, h, t, noise[part][i], dtype, f"{kind} in {dtype}")
+                errors.setdefault(path, {})[dtype] = row.error / (largest(t) or 1.0)
+                rows.append((dtype, Row(path, row.error, row.limit, row.detail)))
+    for path in dict.fromkeys(row.leaf for _, row in rows if not row.ok):
+        yield from _ladder_verdict(subject, path, errors[path], [row for _, row in rows if row.leaf == path])
+    if rows and all(row.ok for _, row in rows):
+        yield from conclude("precision", [row for _, row in rows], "")
+
+
+def check_deterministic(numeric: Numeric) -> Iterator[Finding]:
+    """The same bits twice: compiled, and traced anew, so that hidden counters and random numbers show."""
+    subject = numeric.subject
+    point, dy = subject.given, subject.cotangents(0, GIVEN)
+    compiled = [subject.pull("hand", GIVEN, point, dy) for _ in range(2)]
+    traced = [subject.in_precision(GIVEN, program_of, subject) for _ in range(2)]
+    for part, name in ((0, "outputs"), (1, "gradients")):
+        for a, b in zip(compiled[0][part], compiled[1][part], strict=True):
+            if a.tobytes() != b.tobytes():
+                yield Finding("deterministic", "FAIL", detail=f"{name} differ between two calls with the same arguments")
+                return
+    if traced[0] != traced[1]:
+        yield Finding("deterministic", "FAIL", detail="two traces give different programs: hidden state or randomness")
+        return
+    yield Finding("deterministic", "pass")
+
+
+def program_of(subject: Subject) -> str:
+    """The program of forward and backward as text, constants included, addresses left out."""
+    closed = jax.make_jaxpr(pull(subject.functions["hand"]))(subject.given, subject.cotangents(0, GIVEN))
+    constants = [np.asarray(c).tobytes() for c in closed.consts if isinstance(c, np.ndarray | jax.Array)]
+    return re.sub(r"0x[0-9a-f]+", "", str(closed)) + str(constants)
+
+
+def integers(subject: Subject) -> tuple[Arrays, Arrays]:
+    """The given point rounded to small integers, away from zero where all entries are positive; integer cotangents."""
+
+    def rounded(a: np.ndarray) -> np.ndarray:
+        if a.size and np.all(a >= 0):
+            if a.ndim and np.allclose(a.astype(np.float64).sum(-1), 1.0, atol=1e-2):
+                return (a == a.max(-1, keepdims=True)).astype(a.dtype)  # probabilities become certainties
+            return np.ceil(2 * a.astype(np.float64)).clip(1, 4).astype(a.dtype)
+        return np.round(2 * a.astype(np.float64)).clip(-4, 4).astype(a.dtype)
+
+    dy = [np.random.default_rng([subject.seed, i, 5]).integers(-3, 4, s) for i, s in enumerate(subject.shapes)]
+    dtypes = [d.dtype for d in subject.cotangents(0, GIVEN)]
+    return tuple(map(rounded, subject.given)), tuple(d.astype(t) for d, t in zip(dy, dtypes, strict=True))
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__
+
+
+def _dyadic(a: np.ndarray) -> bool:
+    """Whether every entry is an integer over 256 of moderate size: what exact arithmetic leaves of small integers."""
+    scaled = a.astype(np.float64) * 256
+    return bool(np.all(np.isfinite(scaled)) and np.all(scaled == np.round(scaled)) and np.all(np.abs(scaled) < 2**24))
+
+
+def _unusual(subject: Subject) -> bool:
+    names = set(subject.names(GIVEN))
+    return len(names) > 1 or not names <= set(LADDER)
+
+
+def _automatic(subject: Subject, dtype: str) -> tuple | None:
+    if not subject.has_auto:
+        return None
+    try:
+        return subject.gradients("auto", dtype)
+    except Exception:  # JAX's form need not run in every precision; it only excuses what it shares
+        return None
+
+
+def _gradient_row(numeric: Numeric, i: int, h: np.ndarray, a: np.ndarray, limit: float, detail: str) -> Row:
+    distance = gap(h, a)
+    if not numeric.subject.strict and np.max(distance, initial=0.0) > limit:
+        distance = distance.ravel().copy()
+        distance[list(numeric.kinks(i))] = 0.0  # several derivatives are right there, and "kinks" judges
+    return Row(numeric.subject.paths[i], float(np.max(distance, initial=0.0)), limit, detail)
+
+
+def _precision_row(
+    numeric: Numeric, part: int, i: int, h: np.ndarray, t: np.ndarray, noise: float, dtype: str, detail: str
+) -> Row:
+    limit = limit_of(h.dtype.name, largest(t), noise)
+    distance = gap(h, t)
+    other = None if np.max(distance, initial=0.0) <= limit else _automatic(numeric.subject, dtype)
+    if other is not None:
+        # Rounding on the way may tip a branch; where JAX tips the same, or rounds as badly, it is not the rule.
+        same = gap(h, other[part][i]) <= limit
+        distance = np.where(same, 0.0, distance)
+        auto_error = gap(other[part][i], t)
+        limit = max(limit, 4 * float(np.max(auto_error, initial=0.0, where=np.isfinite(auto_error))))
+    if part == 1:
+        return _gradient_row(numeric, i, distance, np.zeros_like(distance), limit, detail)
+    return Row("", float(np.max(distance, initial=0.0)), limit, detail)
+
+
+def _ladder_verdict(subject: Subject, path: str, errors: dict[str, float], rows: list[Row]) -> Iterator[Finding]:
+    shown = ", ".join(f"{e:.1e} in {dtype}" for dtype, e in errors.items())
+    wrong = [row for row in rows if not row.ok]
+    steps = [errors[d] for d in LADDER if d in errors]
+    shrinks = len(steps) > 1 and all(b <= max(a * 2.0**-8, 1e-12) for a, b in zip(steps, steps[1:], strict=False))
+    worst = wrong[0]
+    if shrinks and not subject.strict:
+        yield Finding("precision", "note", path, f"{shown}: shrinks with precision, so it is rounding", worst.error, worst.limit)
+        return
+    if shrinks:
+        reason = "shrinks with precision: rounding, more than the inputs explain"
+    elif len(wrong) < len(rows):
+        reason = f"wrong only as {', '.join(row.detail for row in wrong)}"
+    else:
+        reason = "does not shrink with precision: a bug, not rounding"
+    yield Finding("precision", "FAIL", path, f"{shown}: {reason}", worst.error, worst.limit)

@@ -1,0 +1,254 @@
+"""What is examined: a function and a point, flattened to the arrays that are differentiated.
+
+A flat function takes and returns tuples of float arrays; integers, keys, strings and None on either side are held fixed.
+Everything a check needs is computed here once and kept: values and gradients by hand and by JAX in every precision.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from jax import lax
+
+from fnn.core.rule import gradients
+
+Arrays = tuple[np.ndarray, ...]
+Pair = tuple[Arrays, Arrays]  # outputs and gradients
+
+LADDER = ("bfloat16", "float32", "float64")
+GIVEN = "given"
+# Values at many points come back at once; more than this many numbers are computed a direction at a time.
+_ROOM = 4_000_000
+
+
+class Subject:
+    """A function of pytrees at one point.
+
+    Args:
+      hand: the function whose rule is in question.
+      auto: the same function as JAX differentiates it; None if there is no such form.
+      reference: the textbook formula, or None.
+      args: the point: positional pytrees.
+      seed: of all random directions.
+      strict: whether what `auto` does at kinks is binding.
+    """
+
+    def __init__(
+        self, hand: Callable, auto: Callable | None, reference: Callable | None, args: tuple, seed: int, strict: bool
+    ):
+        self.seed, self.strict, self.args = seed, strict, args
+        places, self._tree = jax.tree_util.tree_flatten_with_path(args)
+        self._leaves = [leaf for _, leaf in places]
+        self._where = [i for i, leaf in enumerate(self._leaves) if is_float(leaf)]
+        paths = [jax.tree_util.keystr(place, simple=True, separator="/") for place, _ in places]
+        self.paths = tuple(paths[i] for i in self._where)
+        self.held = tuple((paths[i], kind_of(leaf)) for i, leaf in enumerate(self._leaves) if i not in self._where)
+        self.given: Arrays = tuple(np.asarray(self._leaves[i]) for i in self._where)
+        self.functions = {"hand": self._flat(hand, "hand")}
+        if auto is not None:
+            self.functions["auto"] = self._flat(auto, "auto")
+        if reference is not None:
+            self.functions["reference"] = self._flat(reference, "auto")
+        self.compiled = True  # a function that branches on values runs op by op
+        self.fine = "float64"  # the precision of truth and of differences
+        self.output_dtypes = functools.cache(self._output_dtypes)
+        self.gradients = functools.cache(self._gradients)
+        self.truth = functools.cache(self._truth)
+        self.noise = functools.cache(self._noise)
+
+    def _flat(self, f: Callable, mode: str) -> Callable:
+        def flat(floats: tuple) -> tuple:
+            leaves = list(self._leaves)
+            for i, leaf in zip(self._where, floats, strict=True):
+                leaves[i] = leaf
+            with gradients(mode):
+                out = f(*jax.tree.unflatten(self._tree, leaves))
+            return tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(out) if is_float(leaf))
+
+        return flat
+
+    @property
+    def has_auto(self) -> bool:
+        """Whether JAX can differentiate the function without its rule."""
+        return "auto" in self.functions
+
+    def drop_auto(self) -> None:
+        """Forget the automatic form: it cannot be run."""
+        self.functions.pop("auto", None)
+
+    def give_up_compiling(self) -> None:
+        """Run everything op by op from here on."""
+        self.compiled = False
+        self.__dict__.pop("pullers", None)
+
+    def jit(self, f: Callable) -> Callable:
+        """`jax.jit`, unless the function cannot be compiled."""
+        return jax.jit(f) if self.compiled else f
+
+    def run(self, dtype: str, f: Callable, *args: Any) -> Any:
+        """Call f in one precision and bring the results to NumPy."""
+        return jax.tree.map(np.asarray, self.in_precision(dtype, f, *args))
+
+    def in_precision(self, dtype: str, f: Callable, *args: Any) -> Any:
+        """Call f with 64-bit types enabled exactly for float64."""
+        with jax.enable_x64(dtype == "float64" or (dtype == GIVEN and any(a.dtype == np.float64 for a in self.given))):
+            return f(*args)
+
+    def at(self, dtype: str) -> Arrays:
+        """The point in one precision."""
+        return self.given if dtype == GIVEN else tuple(a.astype(dtype_of(dtype)) for a in self.given)
+
+    def refined(self, floats: Arrays) -> Arrays:
+        """The same values in the precision of the truth."""
+        return floats if self.fine == GIVEN else tuple(a.astype(np.float64) for a in floats)
+
+    def names(self, dtype: str) -> tuple[str, ...]:
+        """The dtype of every leaf of the point in one precision."""
+        return tuple(a.dtype.name for a in self.at(dtype))
+
+    @functools.cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the float outputs."""
+        return tuple(tuple(y.shape) for y in self._outputs(GIVEN))
+
+    def cotangents(self, number: int, dtype: str = "float64") -> Arrays:
+        """One cotangent for each output: multiples of 1/8 between 1/2 and 3/2 with random signs.
+
+        They are exact in every precision, and none is small: a wrong row of the Jacobian always shows.
+        """
+        rng = np.random.default_rng([self.seed, number, 1])
+        draws = [rng.integers(4, 13, shape) / 8 * rng.choice([-1.0, 1.0], shape) for shape in self.shapes]
+        return tuple(d.astype(t) for d, t in zip(draws, self.output_dtypes(dtype), strict=True))
+
+    def _output_dtypes(self, dtype: str) -> tuple[np.dtype, ...]:
+        return tuple(np.dtype(y.dtype) for y in self._outputs(dtype))
+
+    def _outputs(self, dtype: str) -> tuple:
+        run = functools.partial(jax.eval_shape, self.functions["hand"]) if self.compiled else self.functions["hand"]
+        return self.in_precision(dtype, run, self.at(dtype))
+
+    def signs(self, number: int, leaf: int) -> Arrays:
+        """A direction of random +1 and -1 in one leaf, zero in all others."""
+        rng = np.random.default_rng([self.seed, number, leaf, 2])
+        return tuple(
+            rng.choice([-1.0, 1.0], a.shape) if i == leaf else np.zeros(a.shape) for i, a in enumerate(self.given)
+        )
+
+    @functools.cached_property
+    def pullers(self) -> dict[str, Callable]:
+        """The compiled `(floats, cotangents) -> outputs, gradients`, by hand and by JAX."""
+        return {mode: self.jit(pull(f)) for mode, f in self.functions.items() if mode != "reference"}
+
+    def _gradients(self, mode: str, dtype: str, number: int = 0) -> Pair:
+        """Outputs and gradients of the function at the point, in one precision, for cotangent `number`."""
+        return self.pull(mode, dtype, self.at(dtype), self.cotangents(number, dtype))
+
+    def pull(self, mode: str, dtype: str, floats: Arrays, dy: Arrays) -> Pair:
+        """Outputs and gradients anywhere, in one precision."""
+        return self.run(dtype, self.pullers[mode], floats, dy)
+
+    def _truth(self, dtype: str) -> Pair:
+        """Outputs and gradients in float64 at the point as rounded to `dtype`: by JAX, or by hand where it cannot."""
+        mode = "auto" if self.has_auto else "hand"
+        return self.pull(mode, self.fine, self.refined(self.at(dtype)), self.cotangents(0, self.fine))
+
+    def _noise(self, dtype: str) -> Pair:
+        """How far outputs and gradients move when every input moves by one rounding: largest change of each leaf."""
+        mode = "auto" if self.has_auto else "hand"
+        floats = self.refined(self.at(dtype))
+        epsilons = [eps_of(name) for name in self.names(dtype)]
+        center, moved = self.truth(dtype), []
+        for number in range(2):
+            rng = np.random.default_rng([self.seed, number, 3])
+            there = tuple(_nudge(rng, a, e) for a, e in zip(floats, epsilons, strict=True))
+            dy = tuple(_nudge(rng, d, max(epsilons, default=0.0)) for d in self.cotangents(0, self.fine))
+            moved.append(self.pull(mode, self.fine, there, dy))
+        with np.errstate(invalid="ignore"):
+            return tuple(
+                tuple(
+                    max((float(np.max(np.abs(m[part][i] - c), initial=0.0)) for m in moved), default=0.0)
+                    for i, c in enumerate(center[part])
+                )
+                for part in (0, 1)
+            )
+
+    @functools.cached_property
+    def _sweeper(self) -> Callable:
+        f = self.functions["hand"]
+        if not self.compiled:
+            return functools.partial(_sweep_eagerly, f)
+
+        def sweep(floats: tuple, vs: tuple, hs: jax.Array) -> tuple:
+            def line(item: tuple) -> tuple:
+                v, row = item
+                return lax.map(lambda h: f(_step(floats, v, h)), row)
+
+            return lax.map(line, (vs, hs))
+
+        return jax.jit(sweep)
+
+    def sweep(self, directions: list[Arrays], steps: np.ndarray) -> Arrays:
+        """Outputs at x + h v: (directions, steps, *shape) for each output; steps (directions, K)."""
+        floats = self.at(self.fine)
+        numbers = sum(map(np.size, floats)) + steps.shape[1] * sum(int(np.prod(shape)) for shape in self.shapes)
+        chunk = 1 if numbers * 8 > _ROOM else 8
+        parts = []
+        for i in range(0, len(directions), chunk):
+            some, rows = directions[i : i + chunk], steps[i : i + chunk]
+            short = chunk - len(some)  # one shape, so that one program serves
+            some, rows = some + some[:1] * short, np.concatenate([rows, rows[:1].repeat(short, 0)])
+            stacked = tuple(np.stack(vs) for vs in zip(*some, strict=True))
+            parts.append([y[: chunk - short] for y in self.run(self.fine, self._sweeper, floats, stacked, rows)])
+        return tuple(np.concatenate(ys) for ys in zip(*parts, strict=True))
+
+
+def pull(f: Callable) -> Callable:
+    """`(floats, cotangents) -> outputs, gradients` of a flat function."""
+
+    def run(floats: tuple, dy: tuple) -> tuple:
+        y, back = jax.vjp(f, floats)
+        return y, back(dy)[0]
+
+    return run
+
+
+def is_float(leaf: Any) -> bool:
+    """Whether a leaf can be differentiated: a real floating-point array or number."""
+    if isinstance(leaf, float):
+        return True
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def kind_of(leaf: Any) -> str:
+    """What a leaf is, for the sentence that says why it was left alone."""
+    if hasattr(leaf, "dtype"):
+        return "a random key" if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else f"{leaf.dtype}"
+    return type(leaf).__name__
+
+
+def dtype_of(name: str) -> np.dtype:
+    """The NumPy dtype of a JAX dtype name."""
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+def eps_of(name: str) -> float:
+    """The distance from 1 to the next number."""
+    return float(jnp.finfo(name).eps)
+
+
+def _step(floats: tuple, v: tuple, h: Any) -> tuple:
+    return tuple((x + h * d).astype(x.dtype) for x, d in zip(floats, v, strict=True))
+
+
+def _sweep_eagerly(f: Callable, floats: tuple, vs: tuple, hs: np.ndarray) -> tuple:
+    lines = [[f(_step(floats, v, h)) for h in row] for v, row in zip(zip(*vs, strict=True), hs, strict=True)]
+    return tuple(np.array([[np.asarray(y[i]) for y in line] for line in lines]) for i in range(len(lines[0][0])))
+
+
+def _nudge(rng: np.random.Generator, a: np.ndarray, eps: float) -> np.ndarray:
+    """Every entry up or down by a relative `eps`."""
+    return (a * (1 + eps * rng.choice([-1.0, 1.0], a.shape))).astype(a.dtype)
