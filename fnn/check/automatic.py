@@ -1,5 +1,6 @@
 """The automatic derivative of a function full of custom rules: its own program with every such rule dissolved."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,14 @@ from fnn.core.rule import gradients
 
 # Where JAX keeps the undifferentiated program of a call with a rule of its own.
 _RULES = {"custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"}
+_PLAIN_CALLS = {"jit", "pjit", "closed_call"}
 
 
 def automatic(f: Callable) -> Callable:
     """`f` as JAX differentiates it without anyone's `custom_vjp` or `custom_jvp`.
 
     fnn's own rules run in "auto" mode; all others are replaced by the function they were written for, inside jit, scan,
-    while, cond and remat too. What JAX's interface calls `jaxpr` is read for it, so that an unknown kind of call keeps
+    while, cond and remat too. The rules inside JAX itself stay: `jax.nn.relu` has slope 0 at 0, not 1/2. What JAX's interface calls `jaxpr` is read for it, so that an unknown kind of call keeps
     its rule.
 
     >>> import jax, jax.numpy as jnp
@@ -47,16 +49,30 @@ def _run(closed: core.ClosedJaxpr, args: list) -> list:
     env.update(zip(jaxpr.invars, args, strict=True))
     for eqn in jaxpr.eqns:
         values = [read(var) for var in eqn.invars]
-        name = eqn.primitive.name
-        inner = eqn.params.get("call_jaxpr" if name in _RULES else "jaxpr")
-        if isinstance(inner, core.ClosedJaxpr) and (name in _RULES or name in ("jit", "pjit", "closed_call")):
+        inner = eqn.params.get("call_jaxpr" if eqn.primitive.name in _RULES else "jaxpr")
+        if isinstance(inner, core.ClosedJaxpr) and (_has_a_rule(eqn) or eqn.primitive.name in _PLAIN_CALLS):
             outs = _run(inner, values)
         else:
-            params = {key: _dissolve(value) for key, value in eqn.params.items()}
-            outs = eqn.primitive.bind(*values, **params)
-            outs = outs if eqn.primitive.multiple_results else [outs]
+            outs = _call(eqn, values)
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(var) for var in jaxpr.outvars]
+
+
+def _has_a_rule(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation calls a function with somebody's own rule; those of JAX itself (relu's) are trusted."""
+    if eqn.primitive.name not in _RULES:
+        return False
+    source = getattr(getattr(eqn.params["call_jaxpr"].jaxpr, "debug_info", None), "func_filename", None)
+    return source is None or not str(source).startswith(os.path.dirname(jax.__file__))
+
+
+def _call(eqn: core.JaxprEqn, values: list) -> list:
+    if not _has_a_rule(eqn) and eqn.primitive.name not in _RULES:
+        eqn = eqn.replace(params={key: _dissolve(value) for key, value in eqn.params.items()})
+    variables = [var for var in eqn.invars if not isinstance(var, core.Literal)]
+    distinct = dict(zip(variables, [v for v, var in zip(values, eqn.invars, strict=True) if not isinstance(var, core.Literal)], strict=True))
+    jaxpr = core.Jaxpr((), list(distinct), eqn.outvars, [eqn], effects=eqn.effects)
+    return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*distinct.values())
 
 
 def _dissolve(value: Any) -> Any:

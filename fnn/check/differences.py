@@ -22,6 +22,10 @@ _LARGEST, _SMALLEST = 0.03, 1e-7
 _SAFETY = 16.0
 # One-sided limits belong to two branches if they are this many times further apart than their own errors.
 _KINK = 8.0
+# Smaller jumps of the slope, relative to it, are taken for curvature.
+_BEND = 1e-5
+# An error estimate this large beside the slope itself says that nothing was found.
+_LOST = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +72,24 @@ def slope(center: np.ndarray, plus: np.ndarray, minus: np.ndarray, steps: np.nda
     """
     with np.errstate(all="ignore"):
         h = steps.reshape(-1, *[1] * center.ndim)
-        rounding = 4 * eps * np.maximum(np.abs(plus), np.abs(minus)) / h
+        # A small entry is often what cancellation left of numbers as large as its neighbours.
+        usual = np.sqrt(np.mean(np.square(center))) if center.size else 0.0
+        rounding = 4 * eps * np.maximum(np.maximum(np.abs(plus), np.abs(minus)), np.nan_to_num(usual)) / h
         value, error = _extrapolate((plus - minus) / (2 * h), rounding, steps, order=2)
         right, right_error = _extrapolate((plus - center) / h, rounding, steps, order=1)
         left, left_error = _extrapolate((center - minus) / h, rounding, steps, order=1)
         # A jump or a staircase has no one-sided limits, so that its errors are as large as its differences.
-        kink = np.abs(right - left) > _KINK * (right_error + left_error)
-        # Across a kink central differences converge too, to the mean of both sides, which is no derivative.
-        error = np.where(kink, np.inf, error)
+        jump = right - left
+        kink = np.abs(jump) > _KINK * (right_error + left_error) + _BEND * np.maximum(np.abs(right), np.abs(left))
+        # A kink is there at every small step; rounding comes and goes.
+        half = steps.size // 2
+        bends = (plus[half:] - 2 * center + minus[half:]) / h[half:]
+        kink &= np.all(np.abs(bends - jump) < 0.5 * np.abs(jump), axis=0)
+        # What does not converge is no derivative: an error as large as the slope over the largest step.
+        secant = np.maximum(np.abs(plus[0] - center), np.abs(minus[0] - center)) / steps[0]
+        lost = error > _LOST * np.maximum(np.abs(value), secant) + _SAFETY * rounding[-1]
+        # Across a kink central differences converge too, to the mean of both sides.
+        error = np.where(kink | lost, np.inf, error)
     return Slope(value, error, left, right, kink)
 
 

@@ -22,6 +22,8 @@ from fnn.check.tolerance import Row, conclude, limit_of
 
 # Coordinates are tried one by one up to this many; a larger leaf is halved until the kinks are found.
 _ONE_BY_ONE = 512
+# Two kinks may cancel along a direction; so few coordinates are each looked at.
+_ALWAYS = 32
 _MOST_LOOKS = 2048
 _WHOLE_JACOBIAN = 48  # entries of a leaf and of the outputs, at most
 
@@ -51,7 +53,7 @@ class Numeric:
         """The directional derivatives along each v in one leaf."""
         subject = self.subject
         steps = steps_for(subject.at(subject.fine)[leaf])
-        if subject.fine != "float64":
+        if subject.coarse:
             steps = steps * 1e3  # float32 has no room for small steps
         row = np.concatenate([[0.0], steps, -steps])
         directions = [_alone(subject.given, leaf, v) for v in vs]
@@ -61,7 +63,7 @@ class Numeric:
         for d in range(len(vs)):
             ys = [y[d].astype(np.float64) for y in outputs]
             slopes = tuple(
-                slope(y[0], y[1 : k + 1], y[k + 1 :], steps, eps_of(out.dtype.name))
+                slope(y[0], y[1 : k + 1], y[k + 1 :], steps, eps_of("float32" if subject.coarse else out.dtype.name))
                 for y, out in zip(ys, outputs, strict=True)
             )
             measures.append(_contract(slopes, cotangents))
@@ -74,7 +76,7 @@ class Numeric:
 
     def meets_kink(self, leaf: int, asked: bool = True) -> bool:
         """Whether any coordinate of a leaf lies at a kink; False without looking unless asked."""
-        return asked and bool(self.kinks(leaf))
+        return asked and self.subject.given[leaf].size > 0 and bool(self.kinks(leaf))
 
     def _kinks(self, leaf: int) -> dict[int, Measure | None]:
         """Flat indices of the coordinates at a kink; None where the search ended before it was found."""
@@ -116,7 +118,7 @@ def check_differences(numeric: Numeric) -> Iterator[Finding]:
                 unjudged.append(path)
                 continue
             terms = g.astype(np.float64) * v
-            floor = limit_of(g.dtype.name, max(float(np.abs(terms).sum()), abs(m.value)))
+            floor = limit_of(subject.rounds_as(g), max(float(np.abs(terms).sum()), abs(m.value)))
             limit = m.error + floor + 8 * subject.noise(subject.fine)[1][i]
             rows.append(Row(path, abs(float(terms.sum()) - m.value), limit, "along random signs"))
             numeric.judged[path].add("directions")
@@ -160,7 +162,7 @@ def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
     for i in small:
         hand = np.stack([grads[i].astype(np.float64).ravel() for grads in rows_by_hand])  # (outputs, entries)
         peak, noise = np.max(np.abs(hand)), subject.noise(subject.fine)[1][i]
-        floor = limit_of(rows_by_hand[0][i].dtype.name, peak, noise)
+        floor = limit_of(subject.rounds_as(rows_by_hand[0][i]), peak, noise)
         for k, m in enumerate(numeric.at(i, list(range(subject.given[i].size)))):
             flat = [np.concatenate([getattr(s, name).ravel() for s in m.slopes]) for name in _PARTS]
             value, error, left, right, kink = flat
@@ -186,14 +188,14 @@ def check_kinks(numeric: Numeric) -> Iterator[Finding]:
     _, grads = subject.gradients("hand", subject.fine)
     rows, lost = [], 0
     for i, g in enumerate(grads):
-        if g.size == 0 or not any(m.kink for m in numeric.measure(i, [subject.signs(0, i)[i]])):
+        if g.size == 0 or not (g.size <= _ALWAYS or any(m.kink for m in numeric.measure(i, [subject.signs(0, i)[i]]))):
             continue
         for k, m in numeric.kinks(i).items():
             if m is None:
                 lost += 1
                 continue
             rows.append(_entry(subject, i, k, m))
-    yield from conclude("kinks", rows, "none along the directions tried")
+    yield from conclude("kinks", rows, "none found")
     if lost:
         yield Finding("kinks", "note", detail=f"{lost} more entries may lie at kinks and were not looked at")
 
@@ -220,7 +222,7 @@ def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
     g = subject.gradients("hand", subject.fine)[1][leaf]
     taken, noise = float(g.ravel()[k]), subject.noise(subject.fine)[1][leaf]
     sizes = sum(float(np.sum(np.abs(s.value[np.isfinite(s.value)]))) for s in m.slopes)
-    limit = limit_of(g.dtype.name, max(abs(taken), sizes), noise)
+    limit = limit_of(subject.rounds_as(g), max(abs(taken), sizes), noise)
     error = max(m.low - taken, taken - m.high, 0.0) if m.kink else abs(taken - m.value)
     where = f"entry {tuple(int(j) for j in np.unravel_index(k, g.shape))}"
     return Row(subject.paths[leaf], np.inf if np.isnan(taken) else error, limit if m.kink else limit + m.error, where)

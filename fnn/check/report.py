@@ -31,7 +31,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings; numbers that are not finite become strings, as JSON has none."""
-        return {"name": self.name, "ok": bool(self), **_plain(self)}
+        return {"name": self.name, "ok": bool(self), **plain(self)}
 
     def to_json(self) -> str:
         """The result as JSON."""
@@ -237,13 +237,13 @@ def _number(v: float | None) -> str:
     return "" if v is None else f"{v:.1e}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else str(value)
     return int(value) if isinstance(value, np.integer) else value

@@ -5,6 +5,7 @@ Everything a check needs is computed here once and kept: values and gradients by
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jax import lax
+from jax.extend import core
 
 from fnn.core.rule import gradients
 
@@ -44,7 +46,7 @@ class Subject:
         places, self._tree = jax.tree_util.tree_flatten_with_path(args)
         self._leaves = [leaf for _, leaf in places]
         self._where = [i for i, leaf in enumerate(self._leaves) if is_float(leaf)]
-        paths = [jax.tree_util.keystr(place, simple=True, separator="/") for place, _ in places]
+        paths = [_path(place, argument_names(hand)) for place, _ in places]
         self.paths = tuple(paths[i] for i in self._where)
         self.held = tuple((paths[i], kind_of(leaf)) for i, leaf in enumerate(self._leaves) if i not in self._where)
         self.given: Arrays = tuple(np.asarray(self._leaves[i]) for i in self._where)
@@ -93,10 +95,21 @@ class Subject:
         """Call f in one precision and bring the results to NumPy."""
         return jax.tree.map(np.asarray, self.in_precision(dtype, f, *args))
 
+    @functools.cached_property
+    def coarse(self) -> bool:
+        """Whether the function computes in less than float64 on the way, so that differences need larger steps."""
+        if self.fine != "float64":
+            return True
+        if not self.compiled:
+            return False
+        closed = self.in_precision(self.fine, jax.make_jaxpr(self.functions["hand"]), self.at(self.fine))
+        return _narrows(closed.jaxpr)
+
     def in_precision(self, dtype: str, f: Callable, *args: Any) -> Any:
         """Call f with 64-bit types enabled exactly for float64."""
         with jax.enable_x64(dtype == "float64" or (dtype == GIVEN and any(a.dtype == np.float64 for a in self.given))):
-            return f(*args)
+            # Outside jit a NumPy array would bring NumPy's arithmetic along.
+            return f(*jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, args))
 
     def at(self, dtype: str) -> Arrays:
         """The point in one precision."""
@@ -105,6 +118,10 @@ class Subject:
     def refined(self, floats: Arrays) -> Arrays:
         """The same values in the precision of the truth."""
         return floats if self.fine == GIVEN else tuple(a.astype(np.float64) for a in floats)
+
+    def rounds_as(self, a: np.ndarray) -> str:
+        """The dtype whose precision a result has, given that it may have been computed in less."""
+        return "float32" if self.coarse and a.dtype == np.float64 else a.dtype.name
 
     def names(self, dtype: str) -> tuple[str, ...]:
         """The dtype of every leaf of the point in one precision."""
@@ -160,7 +177,8 @@ class Subject:
         """How far outputs and gradients move when every input moves by one rounding: largest change of each leaf."""
         mode = "auto" if self.has_auto else "hand"
         floats = self.refined(self.at(dtype))
-        epsilons = [eps_of(name) for name in self.names(dtype)]
+        least = eps_of("float32") if self.coarse else 0.0
+        epsilons = [max(eps_of(name), least) for name in self.names(dtype)]
         center, moved = self.truth(dtype), []
         for number in range(2):
             rng = np.random.default_rng([self.seed, number, 3])
@@ -216,6 +234,22 @@ def pull(f: Callable) -> Callable:
     return run
 
 
+def argument_names(f: Callable) -> tuple[str, ...]:
+    """Names of the positional parameters of a function, as far as Python knows them."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+
+
+def _path(place: tuple, names: tuple[str, ...]) -> str:
+    text = jax.tree_util.keystr(place, simple=True, separator="/")
+    first, _, rest = text.partition("/")
+    named = names[int(first)] if int(first) < len(names) else first
+    return f"{named}/{rest}" if rest else named
+
+
 def is_float(leaf: Any) -> bool:
     """Whether a leaf can be differentiated: a real floating-point array or number."""
     if isinstance(leaf, float):
@@ -238,6 +272,16 @@ def dtype_of(name: str) -> np.dtype:
 def eps_of(name: str) -> float:
     """The distance from 1 to the next number."""
     return float(jnp.finfo(name).eps)
+
+
+def _narrows(jaxpr: core.Jaxpr) -> bool:
+    """Whether a program turns float64 into a narrower float anywhere."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "convert_element_type" and eqn.invars[0].aval.dtype == np.float64:
+            kind = eqn.params["new_dtype"]
+            if jnp.issubdtype(kind, jnp.floating) and kind != np.float64:
+                return True
+    return any(map(_narrows, core.subjaxprs(jaxpr)))
 
 
 def _step(floats: tuple, v: tuple, h: Any) -> tuple:

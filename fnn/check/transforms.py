@@ -61,8 +61,8 @@ def check_shard_map(numeric: Numeric) -> Iterator[Finding]:
         fix = 'one device; jax.config.update("jax_num_cpu_devices", 2) before the first computation gives more'
         yield Finding("shard_map", "skip", detail=fix)
         return
-    if not subject.given:
-        yield Finding("shard_map", "skip", detail="nothing to differentiate")
+    if subject.given[0].size == 0:
+        yield Finding("shard_map", "skip", detail="the first leaf is empty: nothing differs between devices")
         return
     f, (points, dys) = subject.functions["hand"], _two(subject)
     points = points[0], (points[1][0], *points[0][1:])
@@ -153,12 +153,16 @@ def _second_order(check: str, numeric: Numeric, second: Callable, more: tuple) -
     subject = numeric.subject
     args = subject.at(subject.fine), subject.cotangents(0, subject.fine), *more
     run = {mode: subject.jit(second(f)) for mode, f in subject.functions.items() if mode != "reference"}
-    if subject.has_auto:
+    if subject.has_auto and subject.compiled:
         want = subject.run(subject.fine, run["auto"], *args)
         nudged = tuple((a * (1 + 2.0**-50)).astype(a.dtype) for a in args[0])
         moved = subject.run(subject.fine, run["auto"], nudged, *args[1:])
         noise = [float(np.max(gap(a, b), initial=0.0)) for a, b in zip(*map(jax.tree.leaves, (want, moved)), strict=True)]
-        yield from _try(check, numeric, lambda: subject.run(subject.fine, run["hand"], *args), want, "", noise)
+        found = list(_try(check, numeric, lambda: subject.run(subject.fine, run["hand"], *args), want, "", noise))
+        wrong = not subject.strict and any(finding.verdict == "FAIL" for finding in found)
+        if wrong and any(numeric.meets_kink(i) for i in range(len(subject.given))):
+            found = [Finding(check, "note", detail="the point lies at kinks, where second derivatives do not exist")]
+        yield from found
     else:
         yield from _by_differences(check, numeric, run["hand"], args)
 
@@ -214,7 +218,7 @@ def _conclude(
         if g.shape != w.shape or g.dtype != w.dtype:
             yield Finding(check, "FAIL", name, f"{g.dtype}{g.shape} instead of {w.dtype}{w.shape}")
             return
-        rows.append(Row(name, float(np.max(gap(g, w), initial=0.0)), limit_of(w.dtype.name, largest(w), 2 * n), detail))
+        rows.append(Row(name, float(np.max(gap(g, w), initial=0.0)), limit_of(subject.rounds_as(w), largest(w), 2 * n), detail))
     yield from conclude(check, rows, "nothing to compare")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 
 from fnn.check.automatic import automatic
 from fnn.check.examine import CHECKS, SLOW, examine
@@ -86,6 +86,7 @@ def check_rule(
     cases: Sequence[int] | None = None,
     checks: Sequence[str] | None = None,
     skip: Sequence[str] = (),
+    dtype: str = "float32",
     seed: int = 0,
     quick: bool = False,
 ) -> Suite:
@@ -97,10 +98,11 @@ def check_rule(
     Args:
       name: one of `fnn.rules()`.
       cases: their numbers; all by default, two with `quick`.
+      dtype: of the arguments: "float32", "bfloat16", "float16" or "float64". Differences are taken in float64 always.
       checks, skip, seed, quick: as for `check_vjp`.
 
     Raises:
-      InputError: an unknown rule, case or check.
+      InputError: an unknown rule, case, dtype or check.
 
     >>> bool(check_rule("relu", quick=True))
     True
@@ -111,10 +113,12 @@ def check_rule(
     numbers = range(len(rule.cases)) if cases is None else cases
     ok = all(isinstance(i, int) and 0 <= i < len(rule.cases) for i in numbers)
     require(ok, "check_rule", f"case numbers below {len(rule.cases)}", list(numbers), "choose others")
+    ok = dtype in _DTYPES
+    require(ok, "check_rule", f"a dtype among {list(_DTYPES)}", repr(dtype), "choose one of these")
     if quick and cases is None:
         numbers = _QUICK_CASES.__getitem__(slice(len(rule.cases)))
     wanted = _wanted("check_rule", checks, skip, quick)
-    reports = tuple(_check_case(rule, i, wanted, seed, quick) for i in numbers)
+    reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick) for i in numbers)
     return Suite(name, reports, time.perf_counter() - start)
 
 
@@ -123,6 +127,7 @@ def check_all(
     names: Sequence[str] | None = None,
     checks: Sequence[str] | None = None,
     skip: Sequence[str] = (),
+    dtype: str = "float32",
     seed: int = 0,
     quick: bool = False,
     progress: Callable[[Suite], None] | None = None,
@@ -131,32 +136,35 @@ def check_all(
 
     Args:
       names: the rules; all by default.
-      checks, skip, seed, quick: as for `check_vjp`.
+      checks, skip, dtype, seed, quick: as for `check_rule`.
       progress: called with the `Suite` of each rule when it is done.
 
     Raises:
-      InputError: an unknown rule or check.
+      InputError: an unknown rule, dtype or check.
 
     >>> str(check_all(names=["relu"], quick=True)).splitlines()[-1].startswith("all rules: right, in 2 calls")
     True
     """
     start, suites = time.perf_counter(), []
     for name in rules() if names is None else names:
-        suites.append(check_rule(name, checks=checks, skip=skip, seed=seed, quick=quick))
+        suites.append(check_rule(name, checks=checks, skip=skip, dtype=dtype, seed=seed, quick=quick))
         if progress is not None:
             progress(suites[-1])
     return Suite("all rules", tuple(suites), time.perf_counter() - start)
 
 
 _QUICK_CASES = (0, 1)
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def _check_case(rule: Rule, i: int, checks: tuple[str, ...], seed: int, quick: bool) -> Report:
+def _check_case(rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: int, quick: bool) -> Report:
     case = rule.cases[i]
+    with jax.enable_x64(dtype == "float64"):
+        args = tuple(case.sample(seed + i, dtype))
     return examine(
         f"{rule.name}, case {i}",
         partial(rule, case.spec),
-        tuple(case.sample(seed + i, jnp.float32)),
+        args,
         auto=partial(rule.forward, case.spec),
         reference=partial(rule.reference, case.spec),
         strict=True,

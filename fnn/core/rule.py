@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from fnn.core.cases import Case
 from fnn.core.errors import InputError, require
@@ -113,6 +115,8 @@ class Rule:
 
     def __call__(self, spec: Hashable, *args: Any) -> Any:
         """Run the operation, differentiated as `gradients` says."""
+        # Outside jit a NumPy array would bring NumPy's arithmetic along: other promotion, no bfloat16 products.
+        args = tuple(jnp.asarray(a) if isinstance(a, np.ndarray | np.generic) else a for a in args)
         if _modes.value.of(self.name) == "auto":
             return self.forward(spec, *args)
         return self._hand(spec, *args)

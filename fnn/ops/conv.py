@@ -176,7 +176,7 @@ def _add(y, bias):
 
 def _bias_gradient(bias, dy):
     wide = wide_dtype(dy)
-    return None if bias is None else dy.sum(range(dy.ndim - 1), dtype=wide).astype(bias.dtype)
+    return None if bias is None else dy.sum(tuple(range(dy.ndim - 1)), dtype=wide).astype(bias.dtype)
 
 
 def _forward(spec, x, w, bias):

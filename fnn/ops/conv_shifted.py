@@ -80,7 +80,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
         product = jnp.repeat(view, multiplier, axis=-1).astype(wide) * dy[:, : view.shape[1]]
         partial_sums.append(sum(product[:, i * band : (i + 1) * band] for i in range(bands)))
     stacked = lax.optimization_barrier(jnp.stack(partial_sums))
-    return stacked.sum(range(1, x.ndim)).reshape(w.shape).astype(w.dtype)
+    return stacked.sum(tuple(range(1, x.ndim))).reshape(w.shape).astype(w.dtype)
 
 
 def _window(x: jax.Array, starts: Sequence[int], sizes: Sequence[int]) -> jax.Array:

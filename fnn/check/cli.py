@@ -1,0 +1,339 @@
+"""The command `fnn-check`, or `python -m fnn.check`: are the backward rules right, or the gradients of a model?
+
+    fnn-check                                  every registered rule
+    fnn-check --quick --rule conv,dense        two cases a rule, and the checks that compile least
+    fnn-check --model nets:classifier          a model that `classifier()` in nets.py returns with its batch and loss
+    fnn-check --model nets:model --shape 8,28,28,1    a Layer, on a random batch with random classes
+
+Exit status: 0 all is right, 1 something is wrong, 2 nothing could be said, and the last line tells why.
+"""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check.audit import audit
+from fnn.check.compare import compare
+from fnn.check.examine import CHECKS
+from fnn.check.report import Outcome, Suite
+from fnn.check.vjp import _DTYPES, _QUICK_CASES, check_rule
+from fnn.core.errors import InputError, require
+from fnn.core.layer import Layer
+from fnn.core.rule import rules
+from fnn.inspect.table import table
+from fnn.ops.loss import softmax_cross_entropy
+
+RIGHT, WRONG, UNUSABLE = 0, 1, 2
+_MOST_WORKERS = 2  # by default; each takes about a gigabyte
+_MOST_SEED = 2**32  # further, two seeds are one to JAX
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+      argv: the words after the program's name; those of the process by default.
+
+    Returns:
+      The exit status: 0 right, 1 wrong, 2 unusable input or output.
+
+    Raises:
+      SystemExit: words that the parser does not understand (status 2), or `--help` (status 0).
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    _two_devices()
+    sys.path.insert(0, os.getcwd())  # for `--model`; a console script lacks it
+    try:
+        if options.list:
+            print(_listing(options.rule or list(rules())))
+            return RIGHT
+        _require_options(options)
+        outcome = _check_model(options) if options.model else _check_rules(options)
+    except InputError as error:
+        parser.print_usage(sys.stderr)
+        return _refuse(error)
+    except futures.process.BrokenProcessPool:
+        return _refuse("a worker died, out of memory perhaps; --workers 1 needs least")
+    except KeyboardInterrupt:
+        return _refuse("interrupted")
+    finally:
+        sys.path.remove(os.getcwd())
+    return _tell(outcome, options.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "fnn-check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--rule", action="extend", type=_words, metavar="NAME,...", help="rules to check; default: all")
+    what.add_argument(
+        "--model",
+        metavar="MODULE:NAME",
+        help="a Layer, or a function without arguments that returns one or (layer, params, state, batch, loss)",
+    )
+    parser.add_argument("--list", action="store_true", help="name the rules, their cases and the checks, and stop")
+    parser.add_argument("--shape", type=_sizes, metavar="N,...", help="of the random batch for a Layer: 8,28,28,1")
+    parser.add_argument("--dtype", choices=_DTYPES, help="of the arguments; default: float32, or as the model has them")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
+    parser.add_argument("--skip", action="extend", type=_words, metavar="CHECK,...", help="checks to leave out")
+    parser.add_argument("--quick", action="store_true", help="two cases a rule, and the checks that compile least")
+    parser.add_argument("--workers", type=int, metavar="N", help=f"processes (default {_MOST_WORKERS} on a CPU, else 1)")
+    parser.add_argument("--json", metavar="PATH", help="write the whole report there; - is the standard output")
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split(","))
+
+
+def _require_options(options: argparse.Namespace) -> None:
+    """Refuse at once what would fail after minutes, and what would be ignored."""
+    for_rules = {"--skip": options.skip, "--quick": options.quick, "--workers": options.workers is not None}
+    idle = [name for name, given in for_rules.items() if given] if options.model else []
+    require(not idle, "fnn-check", "--model alone", f"{', '.join(idle)} with it", "these are for rules: leave them out")
+    lone = options.shape is not None and not options.model
+    require(not lone, "fnn-check", "--model MODULE:NAME with --shape", "--shape alone", "name the model")
+    ok = 0 <= options.seed < _MOST_SEED
+    require(ok, "fnn-check", f"--seed from 0 to {_MOST_SEED - 1}", options.seed, "choose another")
+    ok = options.workers is None or options.workers >= 1
+    require(ok, "fnn-check", "--workers of 1 or more", options.workers, "1 checks in this process")
+    unknown = sorted(set(options.skip or ()) - set(CHECKS))
+    require(not unknown, "fnn-check", f"--skip among {', '.join(CHECKS)}", ", ".join(unknown), "choose from these")
+    if options.json not in (None, "-"):
+        folder = os.path.dirname(os.path.abspath(options.json))
+        ok = os.path.isdir(folder) and not os.path.isdir(options.json)
+        require(ok, "fnn-check", "--json with the path of a file to write", options.json, "its folder must exist")
+
+
+def _check_rules(options: argparse.Namespace) -> Suite:
+    names = list(dict.fromkeys(options.rule or rules()))
+    start, parts = time.perf_counter(), {name: {} for name in names}
+    counts = {name: _cases_of(name, options.quick) for name in names}
+    calls = [(name, i) for name, count in counts.items() for i in range(count)]
+    how = {"skip": tuple(options.skip or ()), "dtype": options.dtype or "float32"}
+    how |= {"seed": options.seed, "quick": options.quick}
+    show, suites = _Progress(sys.stderr, len(names), len(calls)), {}
+    for name, i, suite in _run(calls, how, options.workers or _workers()):
+        parts[name][i] = suite
+        if len(parts[name]) == counts[name]:
+            ordered = [parts[name][k] for k in range(counts[name])]
+            reports = tuple(report for part in ordered for report in part.reports)
+            suites[name] = Suite(name, reports, sum(part.seconds for part in ordered))
+            show.rule_ends(suites[name])
+        show.call_ends()
+    return Suite("all rules" if not options.rule else "rules", tuple(map(suites.get, names)), time.perf_counter() - start)
+
+
+def _cases_of(name: str, quick: bool) -> int:
+    known = rules()
+    require(name in known, "fnn-check", f"--rule among {', '.join(sorted(known))}", repr(name), "choose from these")
+    return min(len(known[name].cases), len(_QUICK_CASES)) if quick else len(known[name].cases)
+
+
+def _run(calls: list[tuple[str, int]], how: dict[str, Any], workers: int) -> Iterator[tuple[str, int, Suite]]:
+    """Check one case of a rule after the other, or several at a time: cases, for some rules take ten times longer."""
+    if min(workers, len(calls)) == 1:
+        yield from (_check_call(call, how) for call in calls)
+        return
+    context = multiprocessing.get_context("spawn")  # JAX has threads, and does not survive a fork
+    pool = futures.ProcessPoolExecutor(min(workers, len(calls)), context, initializer=_start_worker)
+    try:
+        for done in futures.as_completed([pool.submit(_check_call, call, how) for call in calls]):
+            yield done.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def _check_call(call: tuple[str, int], how: dict[str, Any]) -> tuple[str, int, Suite]:
+    name, i = call
+    return name, i, check_rule(name, cases=[i], **how)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells what an interrupt means
+    _two_devices()
+
+
+def _two_devices() -> None:
+    """Give JAX a second host device, without which `shard_map` cannot be checked, unless it is too late."""
+    try:
+        jax.config.update("jax_num_cpu_devices", 2)
+    except RuntimeError:
+        return
+
+
+def _workers() -> int:
+    """An accelerator serves one process; a CPU as many as have room."""
+    return min(_MOST_WORKERS, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+
+
+def _check_model(options: argparse.Namespace) -> Outcome:
+    with jax.enable_x64(options.dtype == "float64" or jax.config.jax_enable_x64):
+        layer, params, state, batch, loss = _model(options)
+        if options.dtype:
+            params, state, batch = (_cast(tree, options.dtype) for tree in (params, state, batch))
+        key = jax.random.key(options.seed)
+        comparison = compare(layer, params, state, batch, loss, key=key, seed=options.seed)
+        parts = [comparison] if comparison else [comparison, audit(layer, params, state, batch, loss, key=key)]
+    return _Model(options.model, parts)
+
+
+class _Model(Outcome):
+    """The comparison of a model, and its audit if something is wrong."""
+
+    def __init__(self, name: str, parts: list[Outcome]):
+        self.name, self.parts = name, parts
+
+    def __bool__(self) -> bool:
+        return all(self.parts)
+
+    def __str__(self) -> str:
+        return "\n\n".join([*map(str, self.parts), f"{self.name}: {'right' if self else 'WRONG'}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parts by their names."""
+        parts = {type(part).__name__.lower(): part.to_dict() for part in self.parts}
+        return {"name": self.name, "ok": bool(self), **parts}
+
+
+def _model(options: argparse.Namespace) -> tuple:
+    """Layer, params, state, batch and loss, as `--model` gives them or drawn at random."""
+    where, (module, _, attribute) = f"--model {options.model}", options.model.partition(":")
+    require(bool(module and attribute), where, "MODULE:NAME", options.model, "such as fnn.models:lenet5")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise _refusal(where, f"a module that can be imported from {os.getcwd()}", error) from error
+    require(hasattr(found, attribute), where, f"{attribute} in {module}", "no such name", "look for a typing error")
+    thing = getattr(found, attribute)
+    if callable(thing) and not isinstance(thing, Layer):
+        try:
+            thing = thing()
+        except Exception as error:
+            raise _refusal(where, f"{attribute}() to return a Layer or (layer, params, state, batch, loss)", error) from error
+    if isinstance(thing, tuple) and len(thing) == 5 and isinstance(thing[0], Layer):
+        fix = "leave it out: the function returns its own batch"
+        require(options.shape is None, where, "no --shape", options.shape, fix)
+        return thing
+    fix = "return one from a function without arguments"
+    require(isinstance(thing, Layer), where, "a Layer, or (layer, params, state, batch, loss)", type(thing).__name__, fix)
+    require(options.shape is not None, where, "--shape for a Layer", "none", "pass the batch's shape: --shape 8,28,28,1")
+    rng, dtype = np.random.default_rng(options.seed), options.dtype or "float32"
+    x = jnp.asarray(rng.normal(size=options.shape), dtype)
+    try:
+        params, state, y = thing.init_spec(jax.random.key(options.seed), x)
+    except Exception as error:
+        raise _refusal(where, f"a Layer that takes {options.shape}", error) from error
+    fix = "return (layer, params, state, batch, loss) from a function"
+    shape = getattr(y, "shape", ())
+    require(len(shape) > 0 and shape[-1] > 0, where, "logits (..., classes) as output", f"{y}", fix)
+    labels = jnp.asarray(rng.integers(0, shape[-1], shape[:-1]), jnp.int32)
+    return thing, params, state, (x, labels), softmax_cross_entropy
+
+
+def _refusal(where: str, expected: str, error: Exception) -> InputError:
+    return InputError(where, expected, f"{type(error).__name__}: {error}", "mend the module")
+
+
+def _cast(tree: Any, dtype: str) -> Any:
+    def leaf(a: Any) -> Any:
+        return a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
+
+    return jax.tree.map(leaf, tree)
+
+
+def _listing(names: Sequence[str]) -> str:
+    rows = [[name, str(_cases_of(name, False))] for name in names]
+    total = str(sum(int(count) for _, count in rows))
+    return table(["rule", "cases"], rows, ["total", total]) + f"\n\nchecks: {', '.join(CHECKS)}"
+
+
+class _Progress:
+    """One line a rule; in a terminal one more below them, which counts."""
+
+    def __init__(self, out: TextIO, names: int, calls: int):
+        self.out, self.live, self.names, self.calls = out, out.isatty(), names, calls
+        self.rules = self.done = 0
+        self.start = time.perf_counter()
+
+    def rule_ends(self, suite: Suite) -> None:
+        """Print its line."""
+        self.rules += 1
+        count = sum(f.verdict in ("pass", "FAIL") for report in suite.flat() for f in report.findings)
+        verdict = "right" if suite else "WRONG"
+        line = f"{suite.name:<28} {len(suite.flat()):>3} cases {count:>5} checks {suite.seconds:>6.1f} s  {verdict}"
+        print(f"{self._clear()}{line}", file=self.out, flush=True)
+
+    def call_ends(self) -> None:
+        """Count one call, in a terminal."""
+        self.done += 1
+        if self.live:
+            seconds = time.perf_counter() - self.start
+            text = f"{self.rules} of {self.names} rules, {self.done} of {self.calls} calls, {seconds:.0f} s"
+            print(f"{self._clear()}{text if self.done < self.calls else ''}", end="", file=self.out, flush=True)
+
+    def _clear(self) -> str:
+        return "\r\x1b[K" if self.live else ""
+
+
+def _tell(outcome: Outcome, path: str | None) -> int:
+    """Print the outcome, or its JSON; write that if asked; the exit status."""
+    try:
+        print(outcome.to_json() if path == "-" else outcome, flush=True)
+        if path not in (None, "-"):
+            _write(path, outcome.to_json() + "\n")
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _refuse(f"--json {path}: {error.strerror}; nothing was written there")
+    return RIGHT if outcome else WRONG
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file as a whole or not at all."""
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe is not replaced
+        with open(path, "w") as out:
+            out.write(text)
+        return
+    handle, part = tempfile.mkstemp(".part", os.path.basename(path), os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(handle)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(part, 0o666 & ~mask)  # as `open` would have made it
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _refuse(why: object) -> int:
+    print(f"fnn-check: {why}", file=sys.stderr)
+    return UNUSABLE

@@ -1,0 +1,169 @@
+"""Broken variants of the registered rules: each one a bug that somebody has made, or will.
+
+A mutant is a rule with one thing wrong: `Back` holds one call of the backward pass, and a `Break` answers it wrongly.
+The generic ones of `operators` go over all rules and their arguments; those in `spatial`, `norms` and `pointwise` break
+one formula each. Names read "rule/what went wrong".
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core.cases import Case
+from fnn.core.rule import Rule, by_hand, rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Back:
+    """One call of a backward pass.
+
+    Attributes:
+      rule, spec, args: of the call; the arguments are at hand whatever the rule itself saves.
+      residuals, dy: what the rule saved, and the cotangent.
+    """
+
+    rule: Rule
+    spec: Any
+    args: tuple
+    residuals: Any
+    dy: Any
+
+    def grads(self, **changes: Any) -> tuple:
+        """The right cotangents, or those for other `residuals` or another `dy`."""
+        call = dataclasses.replace(self, **changes)
+        return self.rule.bwd(call.spec, call.residuals, call.dy)
+
+    def replaced(self, leaf: int, change: Callable) -> tuple:
+        """The right cotangents but for one: `change(cotangent)`."""
+        grads = list(self.grads())
+        if grads[leaf] is not None:
+            grads[leaf] = change(grads[leaf])
+        return tuple(grads)
+
+
+Break = Callable[[Back], tuple]
+Condition = Callable[[Any, list], bool]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A rule with one thing wrong.
+
+    Attributes:
+      name: "conv/sign x".
+      rule: the name of the rule.
+      kind: of bug, the row of the table in which it counts: "sign", "stale", "second order".
+      what: what is wrong, in words.
+      fwd, bwd: as in `fnn.core.rule.Rule`.
+      applies: `(spec, args) -> bool`, whether a case can show it.
+      equivalent: why it computes the same as the rule after all; "" for a real bug.
+    """
+
+    name: str
+    rule: str
+    kind: str
+    what: str
+    fwd: Callable
+    bwd: Callable
+    applies: Condition = lambda spec, args: True
+    equivalent: str = ""
+
+    def operation(self) -> Callable:
+        """The broken operation, `(spec, *args) -> output`."""
+        return by_hand(self.fwd, self.bwd)
+
+    def cases(self) -> list[tuple[int, Case]]:
+        """The rule's cases that can show it, the smallest first."""
+        found = []
+        for i, case in enumerate(rules()[self.rule].cases):
+            args = shapes_of(self.rule, i)
+            if self.applies(case.spec, args):
+                found.append((sum(math.prod(a.shape) for a in args if a is not None), i, case))
+        return [(i, case) for _, i, case in sorted(found, key=lambda f: f[:2])]
+
+
+@functools.cache
+def shapes_of(rule: str, i: int) -> list:
+    """Shapes and dtypes of a case's arguments, None for absent ones."""
+    args = rules()[rule].cases[i].sample(0)
+    return [None if a is None else jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args]
+
+
+def saving(rule: Rule) -> Callable:
+    """The rule's fwd, which saves its arguments as well."""
+
+    def fwd(spec: Any, *args: Any) -> tuple:
+        y, residuals = rule.fwd(spec, *args)
+        return y, (residuals, args)
+
+    return fwd
+
+
+def answering(rule: Rule, broken: Break) -> Callable:
+    """A bwd for `saving(rule)` that answers as `broken` says."""
+    return lambda spec, saved, dy: broken(Back(rule, spec, saved[1], saved[0], dy))
+
+
+def is_float(a: Any) -> bool:
+    """Whether a is an array that has a gradient."""
+    return hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating)
+
+
+def map_floats(change: Callable, tree: Any) -> Any:
+    """`change` of every floating array of a tree."""
+    return jax.tree.map(lambda a: change(a) if is_float(a) else a, tree)
+
+
+def leaves_of(rule: Rule) -> list[tuple[int, str]]:
+    """Position and name of each argument that has a gradient in some case."""
+    names = list(inspect.signature(rule.forward).parameters)[1:]
+    count = range(len(rule.cases))
+    return [(k, n) for k, n in enumerate(names) if any(is_float(shapes_of(rule.name, i)[k]) for i in count)]
+
+
+def has_entries(leaf: int) -> Condition:
+    """Cases in which an argument is there, and not empty."""
+    return lambda spec, args: is_float(args[leaf]) and math.prod(args[leaf].shape) > 0
+
+
+# Found by running them: nothing tells these from the rule.
+EQUIVALENT = {
+    "sigmoid/residuals of -x": "y (1 - y) is the same for y = sigmoid(x) and for 1 - y = sigmoid(-x)",
+    "tanh/residuals of -x": "(1 - y) (1 + y) is the same for y = tanh(x) and for -y = tanh(-x)",
+}
+
+
+@functools.cache
+def mutants() -> dict[str, Mutant]:
+    """All mutants by name, those of one rule together.
+
+    >>> mutants()["dropout/fresh mask"].what
+    'the backward draws another mask'
+    """
+    # The tables are made of what this module defines.
+    from fnn.check.mutate import losses, norms, operators, pointwise, spatial, special
+
+    found = [*operators.generic(), *special.generic()]
+    for family in (spatial, norms, pointwise, losses):
+        for rule, name, kind, what, broken, *applies in family.FORMULAS:
+            found.append(formula(rules()[rule], name, kind, what, broken, *applies))
+    found = [dataclasses.replace(m, equivalent=EQUIVALENT.get(m.name, "")) for m in found]
+    order = list(rules())
+    found.sort(key=lambda m: order.index(m.rule))
+    named = {m.name: m for m in found}
+    assert len(named) == len(found), sorted({m.name for m in found if [n.name for n in found].count(m.name) > 1})
+    return named
+
+
+def formula(rule: Rule, name: str, kind: str, what: str, broken: Break, applies: Condition | None = None) -> Mutant:
+    """A mutant made by hand, one row of a family's table."""
+    seen = has_entries(0)
+    both = (lambda spec, args: seen(spec, args) and applies(spec, args)) if applies else seen
+    fwd, bwd = saving(rule), answering(rule, broken)
+    return Mutant(name=f"{rule.name}/{name}", rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=bwd, applies=both)
