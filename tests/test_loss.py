@@ -253,3 +253,11 @@ def test_decay_mask_is_the_same_choice_for_optax():
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
     updates, _ = optimizer.update(zeros, optimizer.init(PARAMS), PARAMS)
     assert_close(updates, jax.grad(fnn.l2_penalty)(PARAMS))
+
+
+@pytest.mark.parametrize("mode", ["hand", "auto"])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_sigmoid_binary_cross_entropy_at_a_logit_of_zero(mode, zero):
+    with fnn.gradients(mode):
+        slope = jax.grad(lambda x: fnn.sigmoid_binary_cross_entropy(x, jnp.array([1.0]))[0])(jnp.array([zero]))
+    np.testing.assert_array_equal(slope, [-0.5])

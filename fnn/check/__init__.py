@@ -1,5 +1,9 @@
 """Gradient truth: is a backward rule right, which of many is wrong, and what would tell."""
 
+from fnn.check.audit import Audit as Audit
+from fnn.check.audit import audit as audit
+from fnn.check.bisect import Bisection as Bisection
+from fnn.check.bisect import bisect as bisect
 from fnn.check.compare import Comparison as Comparison
 from fnn.check.compare import compare as compare
 from fnn.check.examine import CHECKS as CHECKS

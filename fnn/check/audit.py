@@ -102,7 +102,7 @@ class Audit(Outcome):
         legend = [
             "local: error of a layer's own gradients, given the automatic cotangent, over their largest entry;",
             "cumulative: that of its parameters in the whole model by hand; ms: median of its backward pass, to its",
-            "parameters and input; KB: kept for it, parameters not counted; |grad|, |cotangent|: norms of the automatic.",
+            "parameters and input; KB: kept for it, without parameters; |grad|, |cotangent|: norms, automatic.",
         ]
         text = table([*header, "|grad|", "|cotangent|", "verdict"], rows, left=2)
         return "\n".join([text, *legend, *self.notes, self.conclusion()])

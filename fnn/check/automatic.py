@@ -18,8 +18,8 @@ def automatic(f: Callable) -> Callable:
     """`f` as JAX differentiates it without anyone's `custom_vjp` or `custom_jvp`.
 
     fnn's own rules run in "auto" mode; all others are replaced by the function they were written for, inside jit, scan,
-    while, cond and remat too. The rules inside JAX itself stay: `jax.nn.relu` has slope 0 at 0, not 1/2. What JAX's interface calls `jaxpr` is read for it, so that an unknown kind of call keeps
-    its rule.
+    while, cond and remat too. The rules inside JAX itself stay: `jax.nn.relu` has slope 0 at 0, not 1/2. A kind of call
+    that this does not know keeps its rule.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -69,14 +69,14 @@ def _has_a_rule(eqn: core.JaxprEqn) -> bool:
 def _call(eqn: core.JaxprEqn, values: list) -> list:
     if not _has_a_rule(eqn) and eqn.primitive.name not in _RULES:
         eqn = eqn.replace(params={key: _dissolve(value) for key, value in eqn.params.items()})
-    variables = [var for var in eqn.invars if not isinstance(var, core.Literal)]
-    distinct = dict(zip(variables, [v for v, var in zip(values, eqn.invars, strict=True) if not isinstance(var, core.Literal)], strict=True))
+    pairs = zip(eqn.invars, values, strict=True)
+    distinct = {var: value for var, value in pairs if not isinstance(var, core.Literal)}
     jaxpr = core.Jaxpr((), list(distinct), eqn.outvars, [eqn], effects=eqn.effects)
     return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*distinct.values())
 
 
 def _dissolve(value: Any) -> Any:
-    """A program in the parameters of a scan, loop, branch or checkpoint, without custom rules; anything else as it is."""
+    """A program that a scan, loop, branch or checkpoint carries, without custom rules; anything else as it is."""
     if isinstance(value, core.ClosedJaxpr):
         return jax.make_jaxpr(lambda *args: _run(value, list(args)))(*[var.aval for var in value.jaxpr.invars])
     if isinstance(value, core.Jaxpr) and not value.constvars:

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from fnn.check.compare import GRADIENT, gradient_of, objective
-from fnn.check.measure import Judged, Measured, equations
+from fnn.check.measure import Judged, Measured
+from fnn.check.program import equations
 from fnn.check.report import Outcome
 from fnn.core.layer import Layer, Params, State
 from fnn.core.rule import gradients, rules

@@ -9,8 +9,6 @@ Exit status: 0 all is right, 1 something is wrong, 2 nothing could be said, and 
 """
 
 import argparse
-import importlib
-import json
 import multiprocessing
 import os
 import signal
@@ -22,19 +20,14 @@ from concurrent import futures
 from typing import Any, TextIO
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from fnn.check.audit import audit
-from fnn.check.compare import compare
+from fnn.check.cli_model import check_model
 from fnn.check.examine import CHECKS
 from fnn.check.report import Outcome, Suite
 from fnn.check.vjp import _DTYPES, _QUICK_CASES, check_rule
 from fnn.core.errors import InputError, require
-from fnn.core.layer import Layer
 from fnn.core.rule import rules
 from fnn.inspect.table import table
-from fnn.ops.loss import softmax_cross_entropy
 
 RIGHT, WRONG, UNUSABLE = 0, 1, 2
 _MOST_WORKERS = 2  # by default; each takes about a gigabyte
@@ -53,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: words that the parser does not understand (status 2), or `--help` (status 0).
     """
-    parser = _parser()
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     _two_devices()
     sys.path.insert(0, os.getcwd())  # for `--model`; a console script lacks it
     try:
@@ -62,9 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_listing(options.rule or list(rules())))
             return RIGHT
         _require_options(options)
-        outcome = _check_model(options) if options.model else _check_rules(options)
+        if options.model:
+            outcome = check_model(options.model, options.shape, options.dtype, options.seed)
+        else:
+            outcome = _check_rules(options)
     except InputError as error:
-        parser.print_usage(sys.stderr)
         return _refuse(error)
     except futures.process.BrokenProcessPool:
         return _refuse("a worker died, out of memory perhaps; --workers 1 needs least")
@@ -92,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
     parser.add_argument("--skip", action="extend", type=_words, metavar="CHECK,...", help="checks to leave out")
     parser.add_argument("--quick", action="store_true", help="two cases a rule, and the checks that compile least")
-    parser.add_argument("--workers", type=int, metavar="N", help=f"processes (default {_MOST_WORKERS} on a CPU, else 1)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help=f"processes (default {_MOST_WORKERS} on a CPU, else 1)"
+    )
     parser.add_argument("--json", metavar="PATH", help="write the whole report there; - is the standard output")
     return parser
 
@@ -109,19 +105,19 @@ def _require_options(options: argparse.Namespace) -> None:
     """Refuse at once what would fail after minutes, and what would be ignored."""
     for_rules = {"--skip": options.skip, "--quick": options.quick, "--workers": options.workers is not None}
     idle = [name for name, given in for_rules.items() if given] if options.model else []
-    require(not idle, "fnn-check", "--model alone", f"{', '.join(idle)} with it", "these are for rules: leave them out")
-    lone = options.shape is not None and not options.model
-    require(not lone, "fnn-check", "--model MODULE:NAME with --shape", "--shape alone", "name the model")
+    require(not idle, "--model", "no options that are for rules", ", ".join(idle), "leave them out")
+    ok = options.shape is None or options.model
+    require(ok, "--shape", "--model MODULE:NAME beside it", "none", "name the model")
     ok = 0 <= options.seed < _MOST_SEED
-    require(ok, "fnn-check", f"--seed from 0 to {_MOST_SEED - 1}", options.seed, "choose another")
+    require(ok, "--seed", f"a number from 0 to {_MOST_SEED - 1}", options.seed, "choose another")
     ok = options.workers is None or options.workers >= 1
-    require(ok, "fnn-check", "--workers of 1 or more", options.workers, "1 checks in this process")
+    require(ok, "--workers", "1 or more", options.workers, "1 checks in this process")
     unknown = sorted(set(options.skip or ()) - set(CHECKS))
-    require(not unknown, "fnn-check", f"--skip among {', '.join(CHECKS)}", ", ".join(unknown), "choose from these")
+    require(not unknown, "--skip", f"checks among {', '.join(CHECKS)}", ", ".join(unknown), "choose from these")
     if options.json not in (None, "-"):
         folder = os.path.dirname(os.path.abspath(options.json))
         ok = os.path.isdir(folder) and not os.path.isdir(options.json)
-        require(ok, "fnn-check", "--json with the path of a file to write", options.json, "its folder must exist")
+        require(ok, "--json", "the path of a file in a folder that exists", options.json, "choose another")
 
 
 def _check_rules(options: argparse.Namespace) -> Suite:
@@ -140,12 +136,14 @@ def _check_rules(options: argparse.Namespace) -> Suite:
             suites[name] = Suite(name, reports, sum(part.seconds for part in ordered))
             show.rule_ends(suites[name])
         show.call_ends()
-    return Suite("all rules" if not options.rule else "rules", tuple(map(suites.get, names)), time.perf_counter() - start)
+    return Suite(
+        "all rules" if not options.rule else "rules", tuple(map(suites.get, names)), time.perf_counter() - start
+    )
 
 
 def _cases_of(name: str, quick: bool) -> int:
     known = rules()
-    require(name in known, "fnn-check", f"--rule among {', '.join(sorted(known))}", repr(name), "choose from these")
+    require(name in known, "--rule", f"rules among {', '.join(sorted(known))}", name, "choose from these")
     return min(len(known[name].cases), len(_QUICK_CASES)) if quick else len(known[name].cases)
 
 
@@ -188,81 +186,6 @@ def _two_devices() -> None:
 def _workers() -> int:
     """An accelerator serves one process; a CPU as many as have room."""
     return min(_MOST_WORKERS, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-
-
-def _check_model(options: argparse.Namespace) -> Outcome:
-    with jax.enable_x64(options.dtype == "float64" or jax.config.jax_enable_x64):
-        layer, params, state, batch, loss = _model(options)
-        if options.dtype:
-            params, state, batch = (_cast(tree, options.dtype) for tree in (params, state, batch))
-        key = jax.random.key(options.seed)
-        comparison = compare(layer, params, state, batch, loss, key=key, seed=options.seed)
-        parts = [comparison] if comparison else [comparison, audit(layer, params, state, batch, loss, key=key)]
-    return _Model(options.model, parts)
-
-
-class _Model(Outcome):
-    """The comparison of a model, and its audit if something is wrong."""
-
-    def __init__(self, name: str, parts: list[Outcome]):
-        self.name, self.parts = name, parts
-
-    def __bool__(self) -> bool:
-        return all(self.parts)
-
-    def __str__(self) -> str:
-        return "\n\n".join([*map(str, self.parts), f"{self.name}: {'right' if self else 'WRONG'}"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The parts by their names."""
-        parts = {type(part).__name__.lower(): part.to_dict() for part in self.parts}
-        return {"name": self.name, "ok": bool(self), **parts}
-
-
-def _model(options: argparse.Namespace) -> tuple:
-    """Layer, params, state, batch and loss, as `--model` gives them or drawn at random."""
-    where, (module, _, attribute) = f"--model {options.model}", options.model.partition(":")
-    require(bool(module and attribute), where, "MODULE:NAME", options.model, "such as fnn.models:lenet5")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:
-        raise _refusal(where, f"a module that can be imported from {os.getcwd()}", error) from error
-    require(hasattr(found, attribute), where, f"{attribute} in {module}", "no such name", "look for a typing error")
-    thing = getattr(found, attribute)
-    if callable(thing) and not isinstance(thing, Layer):
-        try:
-            thing = thing()
-        except Exception as error:
-            raise _refusal(where, f"{attribute}() to return a Layer or (layer, params, state, batch, loss)", error) from error
-    if isinstance(thing, tuple) and len(thing) == 5 and isinstance(thing[0], Layer):
-        fix = "leave it out: the function returns its own batch"
-        require(options.shape is None, where, "no --shape", options.shape, fix)
-        return thing
-    fix = "return one from a function without arguments"
-    require(isinstance(thing, Layer), where, "a Layer, or (layer, params, state, batch, loss)", type(thing).__name__, fix)
-    require(options.shape is not None, where, "--shape for a Layer", "none", "pass the batch's shape: --shape 8,28,28,1")
-    rng, dtype = np.random.default_rng(options.seed), options.dtype or "float32"
-    x = jnp.asarray(rng.normal(size=options.shape), dtype)
-    try:
-        params, state, y = thing.init_spec(jax.random.key(options.seed), x)
-    except Exception as error:
-        raise _refusal(where, f"a Layer that takes {options.shape}", error) from error
-    fix = "return (layer, params, state, batch, loss) from a function"
-    shape = getattr(y, "shape", ())
-    require(len(shape) > 0 and shape[-1] > 0, where, "logits (..., classes) as output", f"{y}", fix)
-    labels = jnp.asarray(rng.integers(0, shape[-1], shape[:-1]), jnp.int32)
-    return thing, params, state, (x, labels), softmax_cross_entropy
-
-
-def _refusal(where: str, expected: str, error: Exception) -> InputError:
-    return InputError(where, expected, f"{type(error).__name__}: {error}", "mend the module")
-
-
-def _cast(tree: Any, dtype: str) -> Any:
-    def leaf(a: Any) -> Any:
-        return a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
-
-    return jax.tree.map(leaf, tree)
 
 
 def _listing(names: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 from jax import lax
 
 from fnn.check.differences import slope, steps_for
-from fnn.check.measure import Judged, Measured, first_line, peak_of, wide_types, widen
+from fnn.check.measure import Judged, Measured, peak_of, wide_types, widen
+from fnn.check.program import first_line
 from fnn.check.report import Finding, Leaf, Report, leaf_table
 from fnn.core.errors import require
 from fnn.core.layer import Layer, Params, State
@@ -27,7 +28,6 @@ _SHARP = 0.01
 # Rounding errors of a directional derivative that the gradient itself has, in roundings of the sum of its entries.
 _ROUNDINGS = 64
 VALUE, GRADIENT = "loss", "gradient/"
-Row = Leaf
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -17,7 +17,9 @@ from fnn.check.tolerance import gap, largest
 
 # Two arrays are the same mistake if they agree to this share of the largest entry; float32 noise is far below.
 _SAME = 1e-4
-_FEW = 0.05  # share of the entries
+# So few wrong entries need no pattern, and so small a share of them is worth saying where none is found.
+_HANDFUL = 2
+_FEW = 0.05
 
 
 def diagnose(numeric: Numeric, leaves: tuple[Leaf, ...]) -> tuple[str, ...]:
@@ -30,7 +32,9 @@ def diagnose(numeric: Numeric, leaves: tuple[Leaf, ...]) -> tuple[str, ...]:
         dtype = subject.fine if leaf.dtype == "float64" else GIVEN
         h, t = (grads[i].astype(np.float64) for _, grads in (subject.gradients("hand", dtype), subject.truth(dtype)))
         if not subject.has_auto:  # the gradient by hand is its own truth; differences alone know better
-            lines.append(f"{leaf.path}: differences disagree, entry {leaf.worst} is {leaf.hand:.6g}, not {leaf.numeric:.6g}.")
+            lines.append(
+                f"{leaf.path}: differences disagree, entry {leaf.worst} is {leaf.hand:.6g}, not {leaf.numeric:.6g}."
+            )
             continue
         guesses = itertools.chain(_wholesale(numeric, h, t), _partly(numeric, i, h, t), _terms(numeric, i, h, t))
         guess = next(itertools.chain(guesses, _elsewhere(numeric, i, h)), None)
@@ -70,6 +74,11 @@ def _partly(numeric: Numeric, i: int, h: np.ndarray, t: np.ndarray) -> Iterator[
     count = int(wrong.sum())
     if not count or wrong.all():
         return
+    where = tuple(int(k) for k in np.argwhere(wrong)[0])
+    ratio = f", {h[where] / t[where]:.4g} times the true value" if t[where] else ""
+    few = f"only {count} of {t.size} entries are wrong, the first at {where}{ratio}"
+    if count <= _HANDFUL:
+        yield few
     inner = tuple(slice(None) if a in (0, t.ndim - 1) or n < 3 else slice(1, -1) for a, n in enumerate(t.shape))
     spatial = any(part != slice(None) for part in inner)
     if t.ndim >= 3 and spatial and not wrong[inner].any():
@@ -83,11 +92,10 @@ def _partly(numeric: Numeric, i: int, h: np.ndarray, t: np.ndarray) -> Iterator[
             yield f"only index {bad[0]} of axis {axis} is wrong"
         for step in (2, 3):
             if n > 2 * step and len(bad) > 1 and len(set(bad % step)) == 1:
-                yield f"only every {'second' if step == 2 else 'third'} index of axis {axis} is wrong: look at the stride"
-    if count <= max(1, _FEW * t.size):
-        where = tuple(int(k) for k in np.argwhere(wrong)[0])
-        ratio = f", {h[where] / t[where]:.4g} times the true value" if t[where] else ""
-        yield f"only {count} of {t.size} entries are wrong, the first at {where}{ratio}"
+                which = "second" if step == 2 else "third"
+                yield f"only every {which} index of axis {axis} is wrong: look at the stride"
+    if count <= _FEW * t.size:
+        yield few
 
 
 def _terms(numeric: Numeric, i: int, h: np.ndarray, t: np.ndarray) -> Iterator[str]:
@@ -104,7 +112,15 @@ def _terms(numeric: Numeric, i: int, h: np.ndarray, t: np.ndarray) -> Iterator[s
         power = np.sum(centered**2, some, keepdims=True)
         slope = np.sum(d * centered, some, keepdims=True) / np.where(power, power, 1.0)
         if count > 3 and _same(d.mean(some, keepdims=True) + slope * centered, d):
-            yield f"it is off by a + b x along {_axes(some)}: statistics were detached, their mean or variance term is missing"
+            where = f"it is off by a + b x along {_axes(some)}"
+            yield f"{where}: statistics were detached, their mean or variance term is missing"
+    for y in numeric.subject.gradients("hand", numeric.subject.fine)[0]:
+        for axis in axes if y.shape == d.shape else ():
+            y64 = y.astype(np.float64)
+            power = np.sum(y64**2, axis, keepdims=True)
+            share = np.sum(d * y64, axis, keepdims=True) / np.where(power, power, 1.0)
+            if t.shape[axis] > 2 and _same(share * y64, d):
+                yield f"it is off by a multiple of the output along axis {axis}: a sum term is missing"
     for axis in axes:
         if _same(np.broadcast_to(h.mean(axis, keepdims=True), h.shape), h) and h.any():
             yield f"it does not vary along axis {axis}, and should: a sum over the wrong axis"
@@ -147,7 +163,7 @@ def _meaning(numeric: Numeric, factor: float) -> str:
         for axis, n in enumerate(shape):
             for f, what in ((n, "a sum where a mean belongs"), (1 / n, "a mean where a sum belongs")):
                 if n > 2 and abs(factor - f) < _SAME * f:
-                    return f": {what}, over axis {axis} of {path}?"
+                    return f": {what}, over axis {axis} of {path}"
     return ""
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from fnn.check import ladder, oracles, transforms
 from fnn.check import numeric as differences
-from fnn.check import oracles, transforms
 from fnn.check.diagnose import diagnose
 from fnn.check.numeric import Numeric
-from fnn.check.oracles import first_line
+from fnn.check.program import first_line
 from fnn.check.report import Finding, Leaf, Report
 from fnn.check.subject import GIVEN, Subject
 from fnn.check.tolerance import cosine, gap, largest, limit_of, ulp
@@ -27,7 +27,7 @@ _TABLE: dict[str, Callable[[Numeric], Iterator[Finding]]] = {
     "jacobian": differences.check_jacobian,
     "kinks": differences.check_kinks,
     "exact": oracles.check_exact,
-    "precision": oracles.check_precision,
+    "precision": ladder.check_precision,
     "jit": transforms.check_jit,
     "vmap": transforms.check_vmap,
     "grad_of_grad": transforms.check_grad_of_grad,
@@ -110,7 +110,9 @@ def _prepare(subject: Subject) -> Finding | None:
             hint = ". Pass all arguments after f, a key for example" if _misses_arguments(error) else ""
             return Finding("primal", "FAIL", detail=f"the function raises {first_line(error)}{hint}")
     if not shapes:
-        return Finding("primal", "FAIL", detail="nothing to differentiate: the function returns no floating-point array")
+        return Finding(
+            "primal", "FAIL", detail="nothing to differentiate: the function returns no floating-point array"
+        )
     try:
         outputs, _ = subject.gradients("hand", GIVEN)
     except Exception as error:
@@ -142,7 +144,9 @@ def _leaf(numeric: Numeric, i: int) -> Leaf:
     candidates = [_difference(subject, GIVEN, i)]
     if fine != GIVEN:
         candidates.append(_difference(subject, fine, i))
-    hand, true, limit, dtype = next((c for c in candidates if not np.max(gap(c[0], c[1]), initial=0.0) <= c[2]), candidates[0])
+    hand, true, limit, dtype = next(
+        (c for c in candidates if not np.max(gap(c[0], c[1]), initial=0.0) <= c[2]), candidates[0]
+    )
     shape = subject.given[i].shape
     if hand.size == 0:
         return Leaf(subject.paths[i], shape, dtype, 0.0, 0.0, 0.0, np.nan, (), None, None, None, "agree")

@@ -16,16 +16,17 @@ itself. Entries that jump even after a rounding of float64 count only what param
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
+from fnn.check.program import EPS64, eps_of, first_line, narrowest
 from fnn.check.report import Finding, Leaf
-from fnn.check.subject import eps_of, is_float
+from fnn.check.subject import is_float
+from fnn.check.tolerance import ulp
 from fnn.core.rule import gradients
 
 # Long float32 sums that cancel were seen 6 noises off, growing with the square root of their length; in float64 so wide
@@ -38,7 +39,6 @@ _AS_BAD = 4
 # Noise grows in proportion to the rounding, by conditions up to this; what moves further has jumped.
 _JUMP = 2.0**20
 _DRAWS = 2
-_EPS64 = eps_of("float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +110,9 @@ class Measured:
         self.dtypes = [leaf.dtype for _, leaf in places]
         self.auto = self._run({}, firm, loose)
         floats = [leaf for leaf in jax.tree.leaves((firm, loose)) if is_float(leaf)]
-        self._coarse = max((eps_of(np.asarray(leaf).dtype.name) for leaf in floats), default=_EPS64)
+        self._coarse = max((eps_of(np.asarray(leaf).dtype.name) for leaf in floats), default=EPS64)
         self._wide_inputs = widen(firm), widen(loose)
-        self.fine_eps, self.wide = _EPS64, True
+        self.fine_eps, self.wide = EPS64, True
         try:
             with wide_types(), gradients("auto"):
                 inner = narrowest(self._f.trace(*self._wide_inputs).jaxpr)
@@ -121,7 +121,7 @@ class Measured:
             self.wide, self.truth, self.fine_eps = False, self.auto, self._coarse
             self.notes.append(f"no float64: {first_line(error)}; judged in the given dtype alone")
         else:
-            if inner > _EPS64:
+            if inner > EPS64:
                 self.fine_eps = inner
                 self.notes.append(f"the model rounds to an epsilon of {inner:.1e} inside, whatever its dtype")
         with np.errstate(all="ignore"):
@@ -220,17 +220,6 @@ def row(
     return Leaf(path, shape, dtype.name, absolute, relative, ulps, cosine, worst, *at, None, verdict, culprit)
 
 
-def ulp(v: np.ndarray, dtype: Any) -> np.ndarray:
-    """The distance from v >= 0, given in float64, to the next larger number of dtype.
-
-    >>> float(ulp(np.float64(1.0), jnp.float32)) == 2.0**-23
-    True
-    """
-    info = jnp.finfo(dtype)
-    _, exponent = np.frexp(v)  # v = m 2^exponent with m in [1/2, 1)
-    return np.maximum(np.ldexp(1.0, exponent - 1 - info.nmant), np.float64(info.smallest_subnormal))
-
-
 def widen(tree: Any) -> Any:
     """The tree with its real numbers in float64, as NumPy arrays."""
     return jax.tree.map(lambda a: np.asarray(a).astype(np.float64) if is_float(a) else a, tree)
@@ -241,47 +230,6 @@ def wide_types() -> contextlib.AbstractContextManager:
     return jax.enable_x64(True)
 
 
-def narrowest(closed: core.ClosedJaxpr) -> float:
-    """The largest epsilon to which a program rounds what it computes from float inputs of 64 bits."""
-    found = [_EPS64]
-
-    def run(jaxpr: core.Jaxpr, live: list[bool]) -> list[bool]:
-        known = {v for v, is_live in zip(jaxpr.invars, live, strict=True) if is_live}
-        for eqn in jaxpr.eqns:
-            flags = [not isinstance(v, core.Literal) and v in known for v in eqn.invars]
-            outs = [any(flags)] * len(eqn.outvars)
-            if eqn.primitive.name in ("jit", "pjit"):
-                outs = run(eqn.params["jaxpr"].jaxpr, flags)
-            elif any(flags):
-                for part in filter(_is_program, jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program)):
-                    part = getattr(part, "jaxpr", part)
-                    run(part, [_is_float_type(v) for v in part.invars])
-            if any(v.aval.dtype == np.float64 for v, f in zip(eqn.invars, flags, strict=True) if f):
-                found.extend(eps_of(v.aval.dtype.name) for v in eqn.outvars if _is_float_type(v))
-            known.update(v for v, is_live in zip(eqn.outvars, outs, strict=True) if is_live)
-        return [not isinstance(v, core.Literal) and v in known for v in jaxpr.outvars]
-
-    run(closed.jaxpr, [_is_float_type(v) for v in closed.jaxpr.invars])
-    return max(found)
-
-
-def _is_float_type(var: Any) -> bool:
-    return hasattr(var.aval, "dtype") and jnp.issubdtype(var.aval.dtype, jnp.floating)
-
-
-def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
-    """All equations of a program, those inside calls, loops and branches included."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_program):
-            if _is_program(value):
-                yield from equations(getattr(value, "jaxpr", value))
-
-
-def _is_program(value: Any) -> bool:
-    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
-
-
 def largest(a: np.ndarray, t: np.ndarray) -> float:
     """max |a - t|, nan if anything is."""
     return float(np.max(np.abs(a - t), initial=0.0))
@@ -290,8 +238,3 @@ def largest(a: np.ndarray, t: np.ndarray) -> float:
 def peak_of(a: np.ndarray) -> float:
     """max |a|, 0 for no entries."""
     return float(np.max(np.abs(a), initial=0.0))
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says first."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

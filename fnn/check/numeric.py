@@ -12,12 +12,14 @@ the convention that the rule follows is listed; directions are then taken around
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from fnn.check.differences import Slope, slope, steps_for
+from fnn.check.differences import STEPS, Slope, slope, steps_for
+from fnn.check.program import EPS64, eps_of
 from fnn.check.report import Finding
-from fnn.check.subject import Arrays, Subject, eps_of
+from fnn.check.subject import Arrays, Subject
 from fnn.check.tolerance import Row, conclude, limit_of
 
 # Coordinates are tried one by one up to this many; a larger leaf is halved until the kinks are found.
@@ -48,12 +50,13 @@ class Numeric:
         self.kinks = functools.cache(self._kinks)
         self.judged: dict[str, set[str]] = {path: set() for path in subject.paths}
         self.visible: dict[str, float] = {}
+        self.programs: dict[str, Any] = {}  # of second order, by mode
 
     def measure(self, leaf: int, vs: list[np.ndarray]) -> list[Measure]:
         """The directional derivatives along each v in one leaf."""
         subject = self.subject
         steps = steps_for(subject.at(subject.fine)[leaf])
-        if subject.coarse:
+        if subject.eps > EPS64:
             steps = steps * 1e3  # float32 has no room for small steps
         row = np.concatenate([[0.0], steps, -steps])
         directions = [_alone(subject.given, leaf, v) for v in vs]
@@ -63,11 +66,16 @@ class Numeric:
         for d in range(len(vs)):
             ys = [y[d].astype(np.float64) for y in outputs]
             slopes = tuple(
-                slope(y[0], y[1 : k + 1], y[k + 1 :], steps, eps_of("float32" if subject.coarse else out.dtype.name))
+                slope(y[0], y[1 : k + 1], y[k + 1 :], steps, max(subject.eps, eps_of(out.dtype.name)))
                 for y, out in zip(ys, outputs, strict=True)
             )
             measures.append(_contract(slopes, cotangents))
         return measures
+
+    def center(self) -> Arrays:
+        """The outputs at the point, without differentiation."""
+        still = tuple(np.zeros(a.shape) for a in self.subject.given)
+        return tuple(y[0, 0] for y in self.subject.sweep([still], np.zeros((1, 2 * STEPS + 1))))
 
     def at(self, leaf: int, indices: list[int]) -> list[Measure]:
         """The derivatives along single coordinates, given as flat indices."""
@@ -231,7 +239,9 @@ def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
 def _unjudged(subject: Subject, check: str, paths: list[str]) -> Iterator[Finding]:
     if paths:
         verdict = "note" if subject.has_auto else "FAIL"
-        yield Finding(check, verdict, ", ".join(dict.fromkeys(paths)), "the differences have no limit: not differentiable here")
+        yield Finding(
+            check, verdict, ", ".join(dict.fromkeys(paths)), "the differences have no limit: not differentiable here"
+        )
 
 
 def _contract(slopes: tuple[Slope, ...], cotangents: Arrays) -> Measure:

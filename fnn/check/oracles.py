@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.check.numeric import Numeric
+from fnn.check.program import eps_of
 from fnn.check.report import Finding
-from fnn.check.subject import GIVEN, LADDER, Arrays, Subject, eps_of, pull
+from fnn.check.subject import GIVEN, Arrays, Subject, pull
 from fnn.check.tolerance import Row, conclude, gap, largest, limit_of
 
 # Powers of two scale a float exactly, and these are large enough to meet a rule that clips its cotangent.
@@ -25,7 +26,7 @@ def check_primal(numeric: Numeric) -> Iterator[Finding]:
     by_hand, _ = subject.gradients("hand", subject.fine)
     noise, _ = subject.noise(subject.fine)
     point = subject.at(subject.fine)
-    others = {"without differentiation": subject.run(subject.fine, subject.jit(subject.functions["hand"]), point)}
+    others = {"without differentiation": numeric.center()}
     if subject.has_auto:
         others["by JAX"] = subject.gradients("auto", subject.fine)[0]
     if "reference" in subject.functions:
@@ -56,7 +57,7 @@ def check_automatic(numeric: Numeric) -> Iterator[Finding]:
     _, auto = subject.gradients("auto", subject.fine)
     noise = subject.noise(subject.fine)[1]
     rows = [
-        _gradient_row(numeric, i, h, a, limit_of(subject.rounds_as(h), largest(a), noise[i]), "")
+        gradient_row(numeric, i, h, a, limit_of(subject.rounds_as(h), largest(a), noise[i]), "")
         for i, (h, a) in enumerate(zip(hand, auto, strict=True))
     ]
     for path in subject.paths:
@@ -140,7 +141,9 @@ def check_exact(numeric: Numeric) -> Iterator[Finding]:
     wide = subject.pull("auto", subject.fine, *fine) if subject.fine == "float64" else None
     narrow = subject.pull("auto", GIVEN, floats, dy)
     same = wide is not None and all(
-        np.array_equal(a.astype(np.float64), b) for w, n in zip(wide, narrow, strict=True) for a, b in zip(n, w, strict=True)
+        np.array_equal(a.astype(np.float64), b)
+        for w, n in zip(wide, narrow, strict=True)
+        for a, b in zip(n, w, strict=True)
     )
     if not same or not all(_dyadic(a) for part in wide for a in part):
         yield Finding("exact", "skip", detail="not exact at integers: it rounds")
@@ -156,33 +159,11 @@ def check_exact(numeric: Numeric) -> Iterator[Finding]:
         yield from conclude("exact", rows, "nothing to compare")
     else:
         # Sums in another order, by FFT say, are right and not exact; at ties several derivatives are.
-        far = any(row.error > limit_of("float32", largest(a)) for row, a in zip(rows, (*narrow[0], *narrow[1]), strict=True))
+        far = any(
+            row.error > limit_of("float32", largest(a)) for row, a in zip(rows, (*narrow[0], *narrow[1]), strict=True)
+        )
         reason = "ties, or wrong there: check such a point" if far else "it rounds where JAX does not"
         yield Finding("exact", "note", detail=f"differs from JAX at small integers: {reason}")
-
-
-def check_precision(numeric: Numeric) -> Iterator[Finding]:
-    """Outputs and gradients in each precision against float64 at the same rounded point."""
-    subject, errors = numeric.subject, {}
-    rows: list[tuple[str, Row]] = []
-    for dtype in dict.fromkeys([*LADDER, *([GIVEN] if _unusual(subject) else [])]):
-        try:
-            got, want, noise = subject.gradients("hand", dtype), subject.truth(dtype), subject.noise(dtype)
-        except Exception as error:
-            if subject.strict:
-                raise
-            yield Finding("precision", "note", detail=f"does not run in {dtype}: {first_line(error)}")
-            continue
-        for part, kind in ((0, "output"), (1, "gradient")):
-            for i, (h, t) in enumerate(zip(got[part], want[part], strict=True)):
-                path = subject.paths[i] if part else f"output {i}"
-                row = _precision_row(numeric, part, i, h, t, noise[part][i], dtype, f"{kind} in {dtype}")
-                errors.setdefault(path, {})[dtype] = row.error / (largest(t) or 1.0)
-                rows.append((dtype, Row(path, row.error, row.limit, row.detail)))
-    for path in dict.fromkeys(row.leaf for _, row in rows if not row.ok):
-        yield from _ladder_verdict(subject, path, errors[path], [row for _, row in rows if row.leaf == path])
-    if rows and all(row.ok for _, row in rows):
-        yield from conclude("precision", [row for _, row in rows], "")
 
 
 def check_deterministic(numeric: Numeric) -> Iterator[Finding]:
@@ -199,7 +180,9 @@ def check_deterministic(numeric: Numeric) -> Iterator[Finding]:
     for part, name in ((0, "outputs"), (1, "gradients")):
         for a, b in zip(compiled[0][part], compiled[1][part], strict=True):
             if a.tobytes() != b.tobytes():
-                yield Finding("deterministic", "FAIL", detail=f"{name} differ between two calls with the same arguments")
+                yield Finding(
+                    "deterministic", "FAIL", detail=f"{name} differ between two calls with the same arguments"
+                )
                 return
     if traced[0] != traced[1]:
         yield Finding("deterministic", "FAIL", detail="two traces give different programs: hidden state or randomness")
@@ -211,7 +194,9 @@ def _twice_op_by_op(subject: Subject) -> Iterator[Finding]:
     both = [subject.pull("hand", GIVEN, subject.given, subject.cotangents(0, GIVEN)) for _ in range(2)]
     bits = [[a.tobytes() for part in pair for a in part] for pair in both]
     same = bits[0] == bits[1]
-    yield Finding("deterministic", "pass" if same else "FAIL", detail="" if same else "two calls give different results")
+    yield Finding(
+        "deterministic", "pass" if same else "FAIL", detail="" if same else "two calls give different results"
+    )
 
 
 def program_of(subject: Subject) -> str:
@@ -246,70 +231,16 @@ def integers(subject: Subject) -> tuple[Arrays, Arrays]:
     return tuple(map(rounded, subject.given)), tuple(d.astype(t) for d, t in zip(dy, dtypes, strict=True))
 
 
-def first_line(error: BaseException) -> str:
-    """The kind of an error and the first line of its message."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__
-
-
 def _dyadic(a: np.ndarray) -> bool:
     """Whether every entry is an integer over 256 of moderate size: what exact arithmetic leaves of small integers."""
     scaled = a.astype(np.float64) * 256
     return bool(np.all(np.isfinite(scaled)) and np.all(scaled == np.round(scaled)) and np.all(np.abs(scaled) < 2**24))
 
 
-def _unusual(subject: Subject) -> bool:
-    names = set(subject.names(GIVEN))
-    return len(names) > 1 or not names <= set(LADDER)
-
-
-def _automatic(subject: Subject, dtype: str) -> tuple | None:
-    if not subject.has_auto:
-        return None
-    try:
-        return subject.gradients("auto", dtype)
-    except Exception:  # JAX's form need not run in every precision; it only excuses what it shares
-        return None
-
-
-def _gradient_row(numeric: Numeric, i: int, h: np.ndarray, a: np.ndarray, limit: float, detail: str) -> Row:
+def gradient_row(numeric: Numeric, i: int, h: np.ndarray, a: np.ndarray, limit: float, detail: str) -> Row:
+    """Leaf i of two gradients; for a user's function, entries at kinks do not count."""
     distance = gap(h, a)
     if not numeric.subject.strict and np.max(distance, initial=0.0) > limit:
         distance = distance.ravel().copy()
         distance[list(numeric.kinks(i))] = 0.0  # several derivatives are right there, and "kinks" judges
     return Row(numeric.subject.paths[i], float(np.max(distance, initial=0.0)), limit, detail)
-
-
-def _precision_row(
-    numeric: Numeric, part: int, i: int, h: np.ndarray, t: np.ndarray, noise: float, dtype: str, detail: str
-) -> Row:
-    limit = limit_of(numeric.subject.rounds_as(h), largest(t), noise)
-    distance = gap(h, t)
-    other = None if np.max(distance, initial=0.0) <= limit else _automatic(numeric.subject, dtype)
-    if other is not None:
-        # Rounding on the way may tip a branch; where JAX tips the same, or rounds as badly, it is not the rule.
-        same = gap(h, other[part][i]) <= limit
-        distance = np.where(same, 0.0, distance)
-        auto_error = gap(other[part][i], t)
-        limit = max(limit, 4 * float(np.max(auto_error, initial=0.0, where=np.isfinite(auto_error))))
-    if part == 1:
-        return _gradient_row(numeric, i, distance, np.zeros_like(distance), limit, detail)
-    return Row("", float(np.max(distance, initial=0.0)), limit, detail)
-
-
-def _ladder_verdict(subject: Subject, path: str, errors: dict[str, float], rows: list[Row]) -> Iterator[Finding]:
-    shown = ", ".join(f"{e:.1e} in {dtype}" for dtype, e in errors.items())
-    wrong = [row for row in rows if not row.ok]
-    steps = [errors[d] for d in LADDER if d in errors]
-    shrinks = len(steps) > 1 and all(b <= max(a * 2.0**-8, 1e-12) for a, b in zip(steps, steps[1:], strict=False))
-    worst = wrong[0]
-    if shrinks and not subject.strict:
-        yield Finding("precision", "note", path, f"{shown}: shrinks with precision, so it is rounding", worst.error, worst.limit)
-        return
-    if shrinks:
-        reason = "shrinks with precision: rounding, more than the inputs explain"
-    elif len(wrong) < len(rows):
-        reason = f"wrong only as {', '.join(row.detail for row in wrong)}"
-    else:
-        reason = "does not shrink with precision: a bug, not rounding"
-    yield Finding("precision", "FAIL", path, f"{shown}: {reason}", worst.error, worst.limit)

@@ -193,8 +193,10 @@ def leaf_table(leaves: Iterable[Leaf], what: str = "leaf") -> str:
     """The rows as text: differences first, then the three values at the worst entry."""
     header = [what, "shape", "max diff", "relative", "ulps", "cosine", "worst at", "hand", "auto", "differences"]
     rows = [
-        [r.path, _shape(r.shape), f"{r.absolute:.1e}", f"{r.relative:.1e}", ulps_text(r.ulps), f"{r.cosine:.6f}"]
-        + [_shape(r.worst), *(_value(v) for v in (r.hand, r.auto, r.numeric)), r.verdict + _blame(r)]
+        [
+            *(r.path, _shape(r.shape), f"{r.absolute:.1e}", f"{r.relative:.1e}", ulps_text(r.ulps), f"{r.cosine:.6f}"),
+            *(_shape(r.worst), _value(r.hand), _value(r.auto), _value(r.numeric), r.verdict + _blame(r)),
+        ]
         for r in leaves
     ]
     return table([*header, "verdict"], rows, left=2)
@@ -238,6 +240,7 @@ def _number(v: float | None) -> str:
 
 
 def plain(value: Any) -> Any:
+    """Dataclasses, tuples and NumPy numbers as dicts, lists and numbers; what is not finite as a string."""
     if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,7 +1,8 @@
 """What is examined: a function and a point, flattened to the arrays that are differentiated.
 
-A flat function takes and returns tuples of float arrays; integers, keys, strings and None on either side are held fixed.
-Everything a check needs is computed here once and kept: values and gradients by hand and by JAX in every precision.
+A flat function takes and returns tuples of float arrays; integers, keys, strings and None on either side are held
+fixed. What several checks need is computed here once and kept: values and gradients, by hand and by JAX, in every
+precision.
 """
 
 import functools
@@ -14,8 +15,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jax import lax
-from jax.extend import core
 
+from fnn.check.program import EPS64, eps_of, narrowest
 from fnn.core.rule import gradients
 
 Arrays = tuple[np.ndarray, ...]
@@ -46,7 +47,8 @@ class Subject:
         places, self._tree = jax.tree_util.tree_flatten_with_path(args)
         self._leaves = [leaf for _, leaf in places]
         self._where = [i for i, leaf in enumerate(self._leaves) if is_float(leaf)]
-        paths = [_path(place, argument_names(hand)) for place, _ in places]
+        names = argument_names(hand) or argument_names(auto)
+        paths = [_path(place, names) for place, _ in places]
         self.paths = tuple(paths[i] for i in self._where)
         self.held = tuple((paths[i], kind_of(leaf)) for i, leaf in enumerate(self._leaves) if i not in self._where)
         self.given: Arrays = tuple(np.asarray(self._leaves[i]) for i in self._where)
@@ -96,14 +98,19 @@ class Subject:
         return jax.tree.map(np.asarray, self.in_precision(dtype, f, *args))
 
     @functools.cached_property
-    def coarse(self) -> bool:
-        """Whether the function computes in less than float64 on the way, so that differences need larger steps."""
+    def eps(self) -> float:
+        """The relative precision of results in float64: more than float64's own where the function rounds inside."""
         if self.fine != "float64":
-            return True
+            return max(map(eps_of, self.names(GIVEN)), default=EPS64)
         if not self.compiled:
-            return False
+            return EPS64
         closed = self.in_precision(self.fine, jax.make_jaxpr(self.functions["hand"]), self.at(self.fine))
-        return _narrows(closed.jaxpr)
+        return narrowest(closed)
+
+    def rounds_as(self, a: np.ndarray) -> str:
+        """The dtype whose precision a result has, given that it may have been computed in less."""
+        coarser = [name for name in ("float32", "float16", "bfloat16") if eps_of(name) <= self.eps]
+        return coarser[-1] if coarser and a.dtype == np.float64 else a.dtype.name
 
     def in_precision(self, dtype: str, f: Callable, *args: Any) -> Any:
         """Call f with 64-bit types enabled exactly for float64."""
@@ -118,10 +125,6 @@ class Subject:
     def refined(self, floats: Arrays) -> Arrays:
         """The same values in the precision of the truth."""
         return floats if self.fine == GIVEN else tuple(a.astype(np.float64) for a in floats)
-
-    def rounds_as(self, a: np.ndarray) -> str:
-        """The dtype whose precision a result has, given that it may have been computed in less."""
-        return "float32" if self.coarse and a.dtype == np.float64 else a.dtype.name
 
     def names(self, dtype: str) -> tuple[str, ...]:
         """The dtype of every leaf of the point in one precision."""
@@ -177,8 +180,7 @@ class Subject:
         """How far outputs and gradients move when every input moves by one rounding: largest change of each leaf."""
         mode = "auto" if self.has_auto else "hand"
         floats = self.refined(self.at(dtype))
-        least = eps_of("float32") if self.coarse else 0.0
-        epsilons = [max(eps_of(name), least) for name in self.names(dtype)]
+        epsilons = [max(eps_of(name), self.eps) for name in self.names(dtype)]
         center, moved = self.truth(dtype), []
         for number in range(2):
             rng = np.random.default_rng([self.seed, number, 3])
@@ -234,7 +236,7 @@ def pull(f: Callable) -> Callable:
     return run
 
 
-def argument_names(f: Callable) -> tuple[str, ...]:
+def argument_names(f: Callable | None) -> tuple[str, ...]:
     """Names of the positional parameters of a function, as far as Python knows them."""
     try:
         parameters = inspect.signature(f).parameters.values()
@@ -267,21 +269,6 @@ def kind_of(leaf: Any) -> str:
 def dtype_of(name: str) -> np.dtype:
     """The NumPy dtype of a JAX dtype name."""
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
-
-
-def eps_of(name: str) -> float:
-    """The distance from 1 to the next number."""
-    return float(jnp.finfo(name).eps)
-
-
-def _narrows(jaxpr: core.Jaxpr) -> bool:
-    """Whether a program turns float64 into a narrower float anywhere."""
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "convert_element_type" and eqn.invars[0].aval.dtype == np.float64:
-            kind = eqn.params["new_dtype"]
-            if jnp.issubdtype(kind, jnp.floating) and kind != np.float64:
-                return True
-    return any(map(_narrows, core.subjaxprs(jaxpr)))
 
 
 def _step(floats: tuple, v: tuple, h: Any) -> tuple:

@@ -1,4 +1,4 @@
-"""How large a difference may be: from the precision and from what one rounding of the inputs does, never from a size."""
+"""How large a difference may be: from the precision and from what one rounding of the inputs does, not from a size."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Does the rule survive what people do to functions: each transformation against the plain gradient at the same point."""
+"""Does the rule survive what people do to functions: each transformation against the plain gradient there."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from fnn.check.numeric import Numeric
-from fnn.check.oracles import first_line
+from fnn.check.program import first_line
 from fnn.check.report import Finding
 from fnn.check.subject import GIVEN, Arrays, Subject, pull
 from fnn.check.tolerance import Row, conclude, gap, largest, limit_of
@@ -55,7 +55,7 @@ def check_scan(numeric: Numeric) -> Iterator[Finding]:
 
 
 def check_shard_map(numeric: Numeric) -> Iterator[Finding]:
-    """On two devices: the first leaf differs between them, the others are shared and collect the sum of their gradients."""
+    """On two devices: the first leaf differs between them, the others are shared and sum their gradients."""
     subject = numeric.subject
     if len(jax.devices()) < 2:
         fix = 'one device; jax.config.update("jax_num_cpu_devices", 2) before the first computation gives more'
@@ -85,24 +85,23 @@ def check_shard_map(numeric: Numeric) -> Iterator[Finding]:
 
 def check_grad_of_grad(numeric: Numeric) -> Iterator[Finding]:
     """Reverse mode through the backward rule: the gradient of <u, J'(x) dy> in x and in dy."""
-    subject = numeric.subject
-
-    def second(f: Callable) -> Callable:
-        return lambda x, dy, u: jax.vjp(lambda x, dy: pull(f)(x, dy)[1], x, dy)[1](u)
-
-    u = _like(subject.gradients("hand", subject.fine)[1], subject.seed)
-    yield from _second_order("grad_of_grad", numeric, second, (u,))
+    yield from _second_order("grad_of_grad", numeric)
 
 
 def check_jvp_of_grad(numeric: Numeric) -> Iterator[Finding]:
     """Forward mode through the backward rule: how the gradient moves with x and with dy."""
-    subject = numeric.subject
+    yield from _second_order("jvp_of_grad", numeric)
 
-    def second(f: Callable) -> Callable:
-        return lambda x, dy, v, w: jax.jvp(lambda x, dy: pull(f)(x, dy)[1], (x, dy), (v, w))[1]
 
-    point, dy = subject.at(subject.fine), subject.cotangents(0, subject.fine)
-    yield from _second_order("jvp_of_grad", numeric, second, (_like(point, subject.seed), _like(dy, subject.seed + 1)))
+def _grad_of_grad(f: Callable) -> Callable:
+    return lambda x, dy, u, v, w: jax.vjp(lambda x, dy: pull(f)(x, dy)[1], x, dy)[1](u)
+
+
+def _jvp_of_grad(f: Callable) -> Callable:
+    return lambda x, dy, u, v, w: jax.jvp(lambda x, dy: pull(f)(x, dy)[1], (x, dy), (v, w))[1]
+
+
+_SECOND_ORDER = {"grad_of_grad": _grad_of_grad, "jvp_of_grad": _jvp_of_grad}
 
 
 def check_cotangents(numeric: Numeric) -> Iterator[Finding]:
@@ -149,45 +148,61 @@ def check_cotangents(numeric: Numeric) -> Iterator[Finding]:
         yield from _try("cotangents", numeric, lambda: subject.run(GIVEN, weak, *weakly), (ys, grads), "weak types")
 
 
-def _second_order(check: str, numeric: Numeric, second: Callable, more: tuple) -> Iterator[Finding]:
+def _second_order(check: str, numeric: Numeric) -> Iterator[Finding]:
     subject = numeric.subject
-    args = subject.at(subject.fine), subject.cotangents(0, subject.fine), *more
-    run = {mode: subject.jit(second(f)) for mode, f in subject.functions.items() if mode != "reference"}
-    if subject.has_auto and subject.compiled:
-        want = subject.run(subject.fine, run["auto"], *args)
-        nudged = tuple((a * (1 + 2.0**-50)).astype(a.dtype) for a in args[0])
-        moved = subject.run(subject.fine, run["auto"], nudged, *args[1:])
-        noise = [float(np.max(gap(a, b), initial=0.0)) for a, b in zip(*map(jax.tree.leaves, (want, moved)), strict=True)]
-        found = list(_try(check, numeric, lambda: subject.run(subject.fine, run["hand"], *args), want, "", noise))
-        wrong = not subject.strict and any(finding.verdict == "FAIL" for finding in found)
-        if wrong and any(numeric.meets_kink(i) for i in range(len(subject.given))):
-            found = [Finding(check, "note", detail="the point lies at kinks, where second derivatives do not exist")]
-        yield from found
-    else:
-        yield from _by_differences(check, numeric, run["hand"], args)
+    point, dy = subject.at(subject.fine), subject.cotangents(0, subject.fine)
+    u = _like(subject.gradients("hand", subject.fine)[1], subject.seed)
+    args = point, dy, u, _like(point, subject.seed), _like(dy, subject.seed + 1)
+    if not (subject.has_auto and subject.compiled):
+        yield from _by_differences(check, numeric, args)
+        return
+
+    def run(mode: str, args: tuple) -> Any:
+        """Both orders from one program, as they share most of it; one alone where the other is not supported."""
+        f = subject.functions[mode]
+        try:
+            if mode not in numeric.programs:
+                numeric.programs[mode] = jax.jit(lambda *a: {name: g(f)(*a) for name, g in _SECOND_ORDER.items()})
+            return subject.run(subject.fine, numeric.programs[mode], *args)[check]
+        except Exception:
+            return subject.run(subject.fine, jax.jit(_SECOND_ORDER[check](f)), *args)
+
+    want = run("auto", args)
+    moved = run("auto", (tuple((a * (1 + 2.0**-50)).astype(a.dtype) for a in point), *args[1:]))
+    noise = [float(np.max(gap(a, b), initial=0.0)) for a, b in zip(*map(jax.tree.leaves, (want, moved)), strict=True)]
+    found = list(_try(check, numeric, lambda: run("hand", args), want, "", noise))
+    wrong = not subject.strict and any(finding.verdict == "FAIL" for finding in found)
+    if wrong and any(numeric.meets_kink(i) for i in range(len(subject.given))):
+        found = [Finding(check, "note", detail="the point lies at kinks, where second derivatives do not exist")]
+    yield from found
 
 
-def _by_differences(check: str, numeric: Numeric, run: Callable, args: tuple) -> Iterator[Finding]:
+def _by_differences(check: str, numeric: Numeric, args: tuple) -> Iterator[Finding]:
     """The rule's gradient, differenced along one direction, against its own derivative."""
     subject = numeric.subject
     if check == "grad_of_grad":
         yield Finding(check, "skip", detail="without a form that JAX can differentiate, jvp_of_grad judges")
         return
-    x, dy, v, w = args
+    if subject.fine != "float64":
+        yield Finding(check, "skip", detail="differences of the gradient need float64")
+        return
+    x, dy, _, v, w = args
     h = 1e-5
 
     def at(s: float) -> Arrays:
         there = [tuple((a + s * h * b).astype(a.dtype) for a, b in zip(*p, strict=True)) for p in ((x, v), (dy, w))]
         return subject.pull("hand", subject.fine, *there)[1]
 
-    if subject.fine != "float64":
-        yield Finding(check, "skip", detail="differences of the gradient need float64")
-        return
     up, down, up2, down2 = (at(s) for s in (1, -1, 2, -2))
     want = tuple((8 * (a - b) - (c - d)) / (12 * h) for a, b, c, d in zip(up, down, up2, down2, strict=True))
     noise = [float(np.max(np.abs((a - b) / (2 * h) - t), initial=0.0)) for a, b, t in zip(up, down, want, strict=True)]
     peaks = [max(largest(a) * 1e-16 / h, n) for a, n in zip(up, noise, strict=True)]
-    yield from _try(check, numeric, lambda: subject.run(subject.fine, run, *args), want, "against differences", peaks)
+    run = subject.jit(_jvp_of_grad(subject.functions["hand"]))
+    found = _try(check, numeric, lambda: subject.run(subject.fine, run, *args), want, "against differences", peaks)
+    found = list(found)
+    if any(finding.verdict == "FAIL" for finding in found) and any(map(numeric.meets_kink, range(len(x)))):
+        found = [Finding(check, "note", detail="the point lies at kinks, where second derivatives do not exist")]
+    yield from found
 
 
 def _try(
@@ -218,7 +233,9 @@ def _conclude(
         if g.shape != w.shape or g.dtype != w.dtype:
             yield Finding(check, "FAIL", name, f"{g.dtype}{g.shape} instead of {w.dtype}{w.shape}")
             return
-        rows.append(Row(name, float(np.max(gap(g, w), initial=0.0)), limit_of(subject.rounds_as(w), largest(w), 2 * n), detail))
+        rows.append(
+            Row(name, float(np.max(gap(g, w), initial=0.0)), limit_of(subject.rounds_as(w), largest(w), 2 * n), detail)
+        )
     yield from conclude(check, rows, "nothing to compare")
 
 

@@ -193,7 +193,11 @@ cross_entropy_rule = Rule(
 
 def _binary_forward(spec, logits, labels):
     x, z = widen(logits), widen(labels)
-    return (jnp.maximum(x, 0) - x * z + jnp.log1p(jnp.exp(-jnp.abs(x)))).astype(logits.dtype)
+    positive = jnp.maximum(x, 0)
+    magnitude = (
+        2 * positive - x
+    )  # |x| exactly, and with slope 0 at 0, where JAX gives jnp.abs 1 and the sum would be off
+    return (positive - x * z + jnp.log1p(jnp.exp(-magnitude))).astype(logits.dtype)
 
 
 def _binary_fwd(spec, logits, labels):

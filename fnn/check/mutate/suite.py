@@ -62,7 +62,7 @@ def run_mutant(name: str, checkers: Sequence[str]) -> Outcome:
                 case[checker] = i
                 break
         seconds[checker] = round(time.perf_counter() - start, 3)
-    unseen = not said.get(OURS)
+    unseen = OURS in said and not said[OURS]
     where = differs(mutant) if unseen else ""
     return Outcome(name, mutant.rule, mutant.kind, mutant.what, said, case, mutant.equivalent, where, seconds)
 
