@@ -9,6 +9,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from fnn.check.automatic import automatic
 from fnn.check.compare import GRADIENT, gradient_of, objective
 from fnn.check.measure import Judged, Measured
 from fnn.check.probe import PARAMS, PROBE, Probed, Seen, split, walk
@@ -145,7 +147,7 @@ def audit(
     _, params, (x, labels, state, key) = objective("audit", layer, params, state, batch, loss, key)
     probed = Probed(layer, params, state, x, key)
     f, slots, rest = objective("audit", probed.layer, probed.params, state, (x, labels), loss, key)
-    whole = Measured(gradient_of(f), slots, rest)
+    whole = Measured(gradient_of(f), slots, rest, auto=gradient_of(automatic(f)))
     with gradients("auto"):
         look = jax.jit(lambda slots, state, x, key: probed.layer.apply(slots, state, x, train=True, key=key))
         outputs, seen = look(slots, state, x, key)
@@ -193,13 +195,13 @@ class _Part:
 
         return f, floats
 
-    def pull(self, firm: tuple, loose: tuple) -> dict[str, Any]:
-        """Outputs and gradients, of all copies."""
+    def pull(self, firm: tuple, loose: tuple, dissolve: bool = False) -> dict[str, Any]:
+        """Outputs and gradients, of all copies; without any rule of anyone if `dissolve`."""
 
         def one(item: tuple) -> dict[str, Any]:
             (params, cotangents), loose = item
             f, floats = self._function(loose)
-            y, back = jax.vjp(f, params, floats)
+            y, back = jax.vjp(automatic(f) if dissolve else f, params, floats)
             dparams, dx = back([c.astype(v.dtype) for c, v in zip(cotangents, y, strict=True)])
             return {"params": dparams, "input": dx, "output": y}
 
@@ -221,7 +223,7 @@ def _child(path: str, part: _Part, slopes: Params, cumulative: list[Judged], rou
     gradient = _norm(slopes) if jax.tree.leaves(slopes) else None
     if not part.differentiable:
         return Child(path, kind, "-", 0.0, 0.0, None, {}, {}, gradient, norm)
-    measured = Measured(part.pull, part.firm, part.loose)
+    measured = Measured(part.pull, part.firm, part.loose, auto=partial(part.pull, dissolve=True))
     judged = measured.judge("hand")
     notes += [f"{path}: {note}" for note in measured.notes]
     wrong, inherited = ([j for j in some if j.wrong] for some in (judged, cumulative))

@@ -11,6 +11,7 @@ from fnn.core.rule import gradients
 
 # Where JAX keeps the undifferentiated program of a call with a rule of its own.
 _RULES = {"custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"}
+_NOTHING_KNOWN = core.DebugInfo("automatic", "fnn.check", None, None)
 _PLAIN_CALLS = {"jit", "pjit", "closed_call"}
 
 
@@ -71,7 +72,7 @@ def _call(eqn: core.JaxprEqn, values: list) -> list:
         eqn = eqn.replace(params={key: _dissolve(value) for key, value in eqn.params.items()})
     pairs = zip(eqn.invars, values, strict=True)
     distinct = {var: value for var, value in pairs if not isinstance(var, core.Literal)}
-    jaxpr = core.Jaxpr((), list(distinct), eqn.outvars, [eqn], effects=eqn.effects)
+    jaxpr = core.Jaxpr((), list(distinct), eqn.outvars, [eqn], effects=eqn.effects, debug_info=_NOTHING_KNOWN)
     return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*distinct.values())
 
 

@@ -24,7 +24,7 @@ import jax
 from fnn.check.cli_model import check_model
 from fnn.check.examine import CHECKS
 from fnn.check.report import Outcome, Suite
-from fnn.check.vjp import _DTYPES, _QUICK_CASES, check_rule
+from fnn.check.vjp import DTYPES, QUICK_CASES, check_rule
 from fnn.core.errors import InputError, require
 from fnn.core.rule import rules
 from fnn.inspect.table import table
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="name the rules, their cases and the checks, and stop")
     parser.add_argument("--shape", type=_sizes, metavar="N,...", help="of the random batch for a Layer: 8,28,28,1")
-    parser.add_argument("--dtype", choices=_DTYPES, help="of the arguments; default: float32, or as the model has them")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the arguments; default: float32, or as the model has them")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
     parser.add_argument("--skip", action="extend", type=_words, metavar="CHECK,...", help="checks to leave out")
     parser.add_argument("--quick", action="store_true", help="two cases a rule, and the checks that compile least")
@@ -144,7 +144,7 @@ def _check_rules(options: argparse.Namespace) -> Suite:
 def _cases_of(name: str, quick: bool) -> int:
     known = rules()
     require(name in known, "--rule", f"rules among {', '.join(sorted(known))}", name, "choose from these")
-    return min(len(known[name].cases), len(_QUICK_CASES)) if quick else len(known[name].cases)
+    return min(len(known[name].cases), QUICK_CASES) if quick else len(known[name].cases)
 
 
 def _run(calls: list[tuple[str, int]], how: dict[str, Any], workers: int) -> Iterator[tuple[str, int, Suite]]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fnn.check.automatic import automatic
 from fnn.check.differences import slope, steps_for
 from fnn.check.measure import Judged, Measured, peak_of, wide_types, widen
 from fnn.check.program import first_line
@@ -92,7 +93,7 @@ def compare(
     (True, ['bias', 'kernel'])
     """
     f, firm, loose = objective("compare", layer, params, state, batch, loss, key)
-    measured = Measured(gradient_of(f), firm, loose, seed)
+    measured = Measured(gradient_of(f), firm, loose, seed, gradient_of(automatic(f)))
     judged = measured.judge("hand")
     findings = [Finding("precision", "note", detail=note) for note in measured.notes]
     if judged[-1].wrong:  # the loss: tree order puts it last

@@ -19,6 +19,8 @@ from fnn.check.tolerance import gap, largest
 _SAME = 1e-4
 # So few wrong entries need no pattern, and so small a share of them is worth saying where none is found.
 _HANDFUL = 2
+# Without an automatic gradient, one of at most so many entries is had from differences.
+_BY_DIFFERENCES = 512
 _FEW = 0.05
 
 
@@ -31,13 +33,16 @@ def diagnose(numeric: Numeric, leaves: tuple[Leaf, ...]) -> tuple[str, ...]:
         subject = numeric.subject
         dtype = subject.fine if leaf.dtype == "float64" else GIVEN
         h, t = (grads[i].astype(np.float64) for _, grads in (subject.gradients("hand", dtype), subject.truth(dtype)))
-        if not subject.has_auto:  # the gradient by hand is its own truth; differences alone know better
+        if not subject.has_auto and h.size <= _BY_DIFFERENCES:
+            t = np.array([m.value for m in numeric.at(i, list(range(h.size)))]).reshape(h.shape)
+        elif not subject.has_auto:
             lines.append(
                 f"{leaf.path}: differences disagree, entry {leaf.worst} is {leaf.hand:.6g}, not {leaf.numeric:.6g}."
             )
             continue
         guesses = itertools.chain(_wholesale(numeric, h, t), _partly(numeric, i, h, t), _terms(numeric, i, h, t))
-        guess = next(itertools.chain(guesses, _elsewhere(numeric, i, h)), None)
+        elsewhere = _elsewhere(numeric, i, h) if subject.has_auto else ()
+        guess = next(itertools.chain(guesses, elsewhere), None)
         if guess is not None:
             lines.append(f"{leaf.path}: {guess}.")
     return tuple(lines)

@@ -80,9 +80,12 @@ def examine(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                findings += list(_TABLE[check](numeric))
+                found = list(_TABLE[check](numeric))
         except Exception as error:
-            findings.append(Finding(check, "FAIL", detail=f"raises {first_line(error)}"))
+            found = [Finding(check, "FAIL", detail=f"raises {first_line(error)}")]
+        failed = any(finding.verdict == "FAIL" for finding in findings)
+        # A remark on integers says nothing once the gradient is known to be wrong.
+        findings += [f for f in found if not (failed and check == "exact" and f.verdict == "note")]
         failed = any(finding.verdict == "FAIL" for finding in findings)
         if failed and (first or check == "deterministic"):  # nothing can be compared with what changes by itself
             return Report(name, findings=tuple(findings))
@@ -99,6 +102,8 @@ def _prepare(subject: Subject) -> Finding | None:
     """Run the function and its gradient once; a finding if nothing can be checked."""
     if not subject.paths:
         kinds = ", ".join(f"{path or 'argument'}: {kind}" for path, kind in subject.held) or "no arguments"
+        if "complex" in kinds:
+            return Finding("primal", "FAIL", detail=f"complex numbers are not supported: {kinds}")
         return Finding("primal", "FAIL", detail=f"nothing to differentiate: no floating-point argument ({kinds})")
     try:
         shapes = subject.shapes
@@ -133,7 +138,7 @@ def _prepare(subject: Subject) -> Finding | None:
         except Exception as error:
             if subject.strict:
                 return Finding("automatic", "FAIL", detail=f"JAX's own gradient raises {first_line(error)}")
-            subject.drop_auto()
+            subject.drop_auto(f"JAX's own derivative cannot be had: {first_line(error)}")
     return None
 
 

@@ -90,6 +90,7 @@ class Measured:
 
     Args:
       f: what computes the gradients (and values); compiled here, once a mode and precision.
+      auto: the same without any rule of anyone; f in "auto" mode if None.
       firm: the inputs that move freely: parameters, cotangents.
       loose: the inputs that may tie: data and state.
       seed: of the movements.
@@ -101,8 +102,9 @@ class Measured:
       wide: whether float64 was possible.
     """
 
-    def __init__(self, f: Callable, firm: Any, loose: Any, seed: int = 0):
+    def __init__(self, f: Callable, firm: Any, loose: Any, seed: int = 0, auto: Callable | None = None):
         self._f, self._seed, self.notes = jax.jit(f), seed, []
+        self._auto = jax.jit(auto) if auto is not None else self._f
         self._given = firm, loose
         result = jax.eval_shape(f, firm, loose)
         places, self.tree = jax.tree_util.tree_flatten_with_path(result)
@@ -191,7 +193,8 @@ class Measured:
 
     def _run(self, mode: Mapping[str, str] | str, firm: Any, loose: Any, wide: bool = False) -> list[np.ndarray]:
         with wide_types() if wide else contextlib.nullcontext(), gradients("auto"), gradients(mode):
-            return [np.asarray(leaf) for leaf in jax.tree.leaves(self._f(firm, loose))]
+            f = self._f if mode else self._auto
+            return [np.asarray(leaf) for leaf in jax.tree.leaves(f(firm, loose))]
 
 
 def row(

@@ -1,5 +1,6 @@
 """Reading a traced program: its equations, and where it rounds."""
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,4 +60,5 @@ def _is_program(value: Any) -> bool:
 
 def first_line(error: BaseException) -> str:
     """The kind of an error and the first line of its message."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:160]}"
+    line = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {textwrap.shorten(line, 160, placeholder=' ...')}"

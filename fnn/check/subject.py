@@ -57,6 +57,7 @@ class Subject:
             self.functions["auto"] = self._flat(auto, "auto")
         if reference is not None:
             self.functions["reference"] = self._flat(reference, "auto")
+        self.reason = "no form that JAX can differentiate was given"
         self.compiled = True  # a function that branches on values runs op by op
         self.fine = "float64"  # the precision of truth and of differences
         self.output_dtypes = functools.cache(self._output_dtypes)
@@ -80,9 +81,10 @@ class Subject:
         """Whether JAX can differentiate the function without its rule."""
         return "auto" in self.functions
 
-    def drop_auto(self) -> None:
-        """Forget the automatic form: it cannot be run."""
+    def drop_auto(self, reason: str) -> None:
+        """Forget the automatic form: it cannot be run, and this is why."""
         self.functions.pop("auto", None)
+        self.reason = reason
 
     def give_up_compiling(self) -> None:
         """Run everything op by op from here on."""
@@ -136,12 +138,15 @@ class Subject:
         return tuple(tuple(y.shape) for y in self._outputs(GIVEN))
 
     def cotangents(self, number: int, dtype: str = "float64") -> Arrays:
-        """One cotangent for each output: multiples of 1/8 between 1/2 and 3/2 with random signs.
+        """One cotangent for each output: between 1/2 and 3/2 with random signs.
 
-        They are exact in every precision, and none is small: a wrong row of the Jacobian always shows.
+        None is small: a wrong row of the Jacobian always shows. Number 0 has multiples of 1/8, exact in every
+        precision; the others have all their digits, so that a sum that is rounded on the way shows too.
         """
         rng = np.random.default_rng([self.seed, number, 1])
         draws = [rng.integers(4, 13, shape) / 8 * rng.choice([-1.0, 1.0], shape) for shape in self.shapes]
+        if number:
+            draws = [d + rng.uniform(0, 1 / 16, d.shape) for d in draws]
         return tuple(d.astype(t) for d, t in zip(draws, self.output_dtypes(dtype), strict=True))
 
     def _output_dtypes(self, dtype: str) -> tuple[np.dtype, ...]:

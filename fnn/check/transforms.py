@@ -169,7 +169,10 @@ def _second_order(check: str, numeric: Numeric) -> Iterator[Finding]:
 
     want = run("auto", args)
     moved = run("auto", (tuple((a * (1 + 2.0**-50)).astype(a.dtype) for a in point), *args[1:]))
-    noise = [float(np.max(gap(a, b), initial=0.0)) for a, b in zip(*map(jax.tree.leaves, (want, moved)), strict=True)]
+    # Terms as large as the cotangents may have cancelled on the way.
+    floor = 8 * subject.eps * max(map(largest, (*u, *dy)), default=0.0)
+    pairs = zip(*map(jax.tree.leaves, (want, moved)), strict=True)
+    noise = [float(np.max(gap(a, b), initial=0.0)) + floor for a, b in pairs]
     found = list(_try(check, numeric, lambda: run("hand", args), want, "", noise))
     wrong = not subject.strict and any(finding.verdict == "FAIL" for finding in found)
     if wrong and any(numeric.meets_kink(i) for i in range(len(subject.given))):

@@ -44,7 +44,7 @@ def check_vjp(
       A `Report`. Print it, or `assert` it; `raise_if_wrong()` raises with the whole report.
 
     Raises:
-      InputError: f is not callable, or a check's name is unknown. Whatever goes wrong inside f becomes a verdict.
+      InputError: f is not callable, a check's name is unknown, a negative seed. What goes wrong inside f is a verdict.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -59,7 +59,7 @@ def check_vjp(
     ok = reference is None or callable(reference)
     require(ok, "check_vjp", "a function reference(*args)", type(reference).__name__, "pass a function or None")
     auto = automatic(reference if reference is not None else f)
-    wanted = _wanted("check_vjp", checks, skip, quick)
+    wanted = _wanted("check_vjp", checks, skip, seed, quick)
     name = name or getattr(f, "__name__", type(f).__name__)
     return examine(name, f, args, auto=auto, reference=reference, checks=wanted, seed=seed, quick=quick)
 
@@ -113,11 +113,11 @@ def check_rule(
     numbers = range(len(rule.cases)) if cases is None else cases
     ok = all(isinstance(i, int) and 0 <= i < len(rule.cases) for i in numbers)
     require(ok, "check_rule", f"case numbers below {len(rule.cases)}", list(numbers), "choose others")
-    ok = dtype in _DTYPES
-    require(ok, "check_rule", f"a dtype among {list(_DTYPES)}", repr(dtype), "choose one of these")
+    ok = dtype in DTYPES
+    require(ok, "check_rule", f"a dtype among {list(DTYPES)}", repr(dtype), "choose one of these")
     if quick and cases is None:
-        numbers = _QUICK_CASES.__getitem__(slice(len(rule.cases)))
-    wanted = _wanted("check_rule", checks, skip, quick)
+        numbers = range(min(len(rule.cases), QUICK_CASES))
+    wanted = _wanted("check_rule", checks, skip, seed, quick)
     reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick) for i in numbers)
     return Suite(name, reports, time.perf_counter() - start)
 
@@ -153,8 +153,8 @@ def check_all(
     return Suite("all rules", tuple(suites), time.perf_counter() - start)
 
 
-_QUICK_CASES = (0, 1)
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
+QUICK_CASES = 2
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def _check_case(rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: int, quick: bool) -> Report:
@@ -174,7 +174,9 @@ def _check_case(rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: i
     )
 
 
-def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], quick: bool) -> tuple[str, ...]:
+def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], seed: int, quick: bool) -> tuple[str, ...]:
+    ok = isinstance(seed, int) and 0 <= seed < 2**31
+    require(ok, where, "a seed from 0 to 2**31 - 1", repr(seed), "choose another")
     chosen = tuple(c for c in CHECKS if not (quick and c in SLOW)) if checks is None else tuple(checks)
     unknown = sorted({*chosen, *skip} - set(CHECKS), key=str)
     require(not unknown, where, f"checks among {list(CHECKS)}", unknown, "choose from fnn.check.CHECKS")
