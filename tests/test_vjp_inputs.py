@@ -9,6 +9,7 @@ import pytest
 
 import fnn
 from fnn import check
+from fnn.check.subject import Subject
 from tests.broken import VALUES, failed, findings, on_the_host, ruled, says, sine, times, unary
 
 X = jnp.array([0.3, -1.2, 2.0])
@@ -159,6 +160,10 @@ class TestReportsSay:
 
         assert len({error(0), error(1), error(2)}) > 1
         assert error(1) == error(1)
+        drawn = [Subject(jnp.sin, None, None, (np.ones(64, np.float32),), seed, False) for seed in (0, 0, 1)]
+        for draw in (lambda s: s.signs(0, 0)[0], lambda s: s.cotangents(0)[0]):
+            np.testing.assert_array_equal(draw(drawn[0]), draw(drawn[1]))
+            assert (draw(drawn[0]) != draw(drawn[2])).any()
 
     def test_names(self):
         def my_rule(x):
