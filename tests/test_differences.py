@@ -1,5 +1,6 @@
 """Slopes from function values alone, with an honest error; and the derivative of a function without anyone's rules."""
 
+import functools
 import math
 
 import jax
@@ -143,7 +144,6 @@ class TestKinks:
         for f in (lambda x: 1e4 * x**2, np.exp, lambda x: np.sin(30 * x), lambda x: np.abs(x) ** 2 * np.sign(x)):
             assert not slope_at(f, [0.0, 0.3]).kink.any()
 
-    @pytest.mark.xfail(reason="where f is even, central differences are 0 though both sides diverge", strict=True)
     def test_a_cusp_has_no_slope(self):
         root = slope_at(lambda x: np.sqrt(np.abs(x)), [0.0])
         assert root.error[0] == np.inf or root.error[0] > 10
@@ -178,7 +178,7 @@ class TestSteps:
         for scale in (1e-6, 1.0, 1e3):
             h = steps_for(np.full(3, scale))
             assert h[0] == pytest.approx(0.03 * max(scale, 1))
-            assert h[-1] == pytest.approx(1e-7 * min(scale, 1))
+            assert h[-1] == pytest.approx(1e-9 * min(scale, 1))
             ratios = h[:-1] / h[1:]
             np.testing.assert_allclose(ratios, ratios[0])
 
@@ -269,10 +269,12 @@ class TestAutomatic:
         np.testing.assert_allclose(grads["x"], [3, 15])
 
     def test_rules_of_fnn_run_their_plain_form(self):
-        x = jnp.ones((2, 2))
+        rule = fnn.rules()["max_pool"]
+        case = rule.cases[0]
+        f, args = functools.partial(rule, case.spec), case.sample(0, "float32")
         with fnn.gradients("auto"):
-            plain = str(jax.make_jaxpr(lambda x: fnn.ops.gelu(x))(x))
-        assert str(jax.make_jaxpr(automatic(lambda x: fnn.ops.gelu(x)))(x)) == plain
+            plain = str(jax.make_jaxpr(f)(*args))
+        assert str(jax.make_jaxpr(automatic(f))(*args)) == plain
 
     def test_jax_keeps_its_own_conventions(self):
         assert float(jax.grad(automatic(jax.nn.relu))(0.0)) == 0.0

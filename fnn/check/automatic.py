@@ -66,8 +66,9 @@ def _has_a_rule(eqn: core.JaxprEqn) -> bool:
     """Whether an equation calls a function with somebody's own rule; JAX's and fnn's own are trusted."""
     if eqn.primitive.name not in _RULES:
         return False
-    source = getattr(getattr(eqn.params["call_jaxpr"].jaxpr, "debug_info", None), "func_filename", None)
-    return source is None or not str(source).startswith(_TRUSTED)
+    parts = [eqn.params["call_jaxpr"].jaxpr, *(eqn.params.get(name) for name in ("bwd", "jvp_jaxpr_fun"))]
+    sources = [getattr(getattr(part, "debug_info", None), "func_filename", None) for part in parts if part is not None]
+    return not all(source and source.startswith(_TRUSTED) for source in sources)
 
 
 def _call(eqn: core.JaxprEqn, values: list) -> list:

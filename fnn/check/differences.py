@@ -15,9 +15,9 @@ import dataclasses
 
 import numpy as np
 
-STEPS = 12
+STEPS = 16
 # The largest step, over the leaf's scale: further out functions bend. The smallest: below it rounding rules float64.
-_LARGEST, _SMALLEST = 0.03, 1e-7
+_LARGEST, _SMALLEST = 0.03, 1e-9
 # Neighbouring estimates agree by luck now and then: the error is taken this many times larger than they say.
 _SAFETY = 16.0
 # One-sided limits belong to two branches if they are this many times further apart than their own errors.
@@ -26,6 +26,10 @@ _KINK = 8.0
 _BEND = 1e-5
 # An error estimate this large beside the slope itself says that nothing was found.
 _LOST = 0.1
+# From one step to the next, three times smaller, curvature falls to a third; what stays above this share is no curve.
+_FLATTENS = 0.7
+# The smallest steps may lie within a kink's distance: what is so near counts as a kink.
+_NEAREST = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,32 +77,39 @@ def slope(center: np.ndarray, plus: np.ndarray, minus: np.ndarray, steps: np.nda
     with np.errstate(all="ignore"):
         h = steps.reshape(-1, *[1] * center.ndim)
         # A small entry is often what cancellation left of numbers as large as its neighbours.
-        usual = np.sqrt(np.mean(np.square(center))) if center.size else 0.0
-        rounding = 4 * eps * np.maximum(np.maximum(np.abs(plus), np.abs(minus)), np.nan_to_num(usual)) / h
-        value, error = _extrapolate((plus - minus) / (2 * h), rounding, steps, order=2)
+        finite = center[np.isfinite(center)]
+        usual = np.sqrt(np.mean(np.square(finite))) if finite.size else 0.0
+        rounding = 4 * eps * np.maximum(np.maximum(np.abs(plus), np.abs(minus)), usual) / h
+        # Curvature falls with the step. A bend that does not is a kink nearby: steps beyond it see both sides.
+        bends = (plus - 2 * center + minus) / h
+        beyond = np.abs(bends[1:]) - _FLATTENS * np.abs(bends[:-1]) - 2 * rounding[1:]
+        beyond = np.where(beyond > 0, beyond, 0.0)
+        value, error = _extrapolate((plus - minus) / (2 * h), rounding, steps, order=2, more=beyond)
         right, right_error = _extrapolate((plus - center) / h, rounding, steps, order=1)
         left, left_error = _extrapolate((center - minus) / h, rounding, steps, order=1)
         # A jump or a staircase has no one-sided limits, so that its errors are as large as its differences.
         jump = right - left
         kink = np.abs(jump) > _KINK * (right_error + left_error) + _BEND * np.maximum(np.abs(right), np.abs(left))
         # A kink is there at every small step; rounding comes and goes.
-        half = steps.size // 2
-        bends = (plus[half:] - 2 * center + minus[half:]) / h[half:]
-        kink &= np.all(np.abs(bends - jump) < 0.5 * np.abs(jump), axis=0)
+        small = slice(steps.size // 2, -_NEAREST)
+        kink &= np.all(np.abs(bends[small] - jump) < 0.5 * np.abs(jump), axis=0)
         # What does not converge is no derivative: an error as large as the slope over the largest step.
         secant = np.maximum(np.abs(plus[0] - center), np.abs(minus[0] - center)) / steps[0]
-        lost = error > _LOST * np.maximum(np.abs(value), secant) + _SAFETY * rounding[-1]
+        widest = np.maximum(error, np.where(kink, 0.0, np.maximum(right_error, left_error)))
+        lost = widest > _LOST * np.maximum(np.abs(value), secant) + _SAFETY * rounding[-1]
         # Across a kink central differences converge too, to the mean of both sides.
         error = np.where(kink | lost, np.inf, error)
     return Slope(value, error, left, right, kink)
 
 
-def _extrapolate(c: np.ndarray, rounding: np.ndarray, steps: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+def _extrapolate(
+    c: np.ndarray, rounding: np.ndarray, steps: np.ndarray, order: int, more: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     power = (steps[0] / steps[1]) ** order
     r = (power * c[1:] - c[:-1]) / (power - 1)
     noise = (power * rounding[1:] + rounding[:-1]) / (power - 1)
     gaps = np.abs(np.diff(r, axis=0))
-    errors = np.maximum(gaps[1:], gaps[:-1]) + noise[1:-1]
+    errors = np.maximum(gaps[1:], gaps[:-1]) + (noise + more)[1:-1]
     errors = np.where(np.isfinite(errors), errors, np.inf)
     best = np.argmin(errors, axis=0)[None]
     value = np.take_along_axis(r[1:-1], best, axis=0)[0]

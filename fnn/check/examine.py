@@ -8,7 +8,7 @@ import numpy as np
 from fnn.check import ladder, oracles, transforms
 from fnn.check import numeric as differences
 from fnn.check.diagnose import diagnose
-from fnn.check.numeric import Numeric
+from fnn.check.numeric import ALWAYS, Numeric
 from fnn.check.program import first_line
 from fnn.check.report import Finding, Leaf, Report
 from fnn.check.subject import GIVEN, Subject
@@ -47,6 +47,7 @@ def examine(
     args: tuple,
     *,
     auto: Callable | None = None,
+    dissolve: bool = False,
     reference: Callable | None = None,
     strict: bool = False,
     checks: Sequence[str] = CHECKS,
@@ -61,6 +62,7 @@ def examine(
       hand: the function with the rule in question, of positional pytrees.
       args: the point; float leaves are differentiated, all others held fixed.
       auto: the same function as JAX differentiates it.
+      dissolve: whether custom rules inside `auto` have to be dissolved first.
       reference: the textbook formula; its value alone counts.
       strict: for fnn's own rules: every transformation must be supported, and what `auto` does at kinks binds.
       checks: names from `CHECKS`.
@@ -68,7 +70,7 @@ def examine(
       quick: fewer directions.
       first: stop at the first check that fails.
     """
-    subject = Subject(hand, auto, reference, tuple(args), seed, strict)
+    subject = Subject(hand, auto, reference, tuple(args), seed, strict, dissolve)
     trouble = _prepare(subject)
     if trouble is not None:
         return Report(name, findings=(trouble,))
@@ -163,7 +165,13 @@ def _leaf(numeric: Numeric, i: int) -> Leaf:
     h, a, n = (float(v) for v in (hand.flat[k], true.flat[k], measure.value))
     absolute, peak = float(distance.flat[k]), largest(true)
     verdict, culprit = "agree", ""
-    if measure.kink and measure.low - limit <= h <= measure.high + limit and (absolute > limit or not subject.has_auto):
+    allowed = not (subject.strict and absolute > limit)  # a registered rule follows the convention of its plain form
+    if (
+        allowed
+        and measure.kink
+        and measure.low - limit <= h <= measure.high + limit
+        and (absolute > limit or not subject.has_auto)
+    ):
         verdict = "kink"
     elif not absolute <= limit:
         verdict = "DIFFER"
@@ -198,13 +206,16 @@ def _difference(subject: Subject, dtype: str, i: int) -> tuple[np.ndarray, np.nd
 def _miss(numeric: Numeric) -> tuple[str, ...]:
     """What could have got past, from what was sampled."""
     lines = []
-    for path, g in zip(numeric.subject.paths, numeric.subject.given, strict=True):
+    for i, (path, g) in enumerate(zip(numeric.subject.paths, numeric.subject.given, strict=True)):
         judged = numeric.judged[path]
         visible = numeric.visible.get(path)
         seen = f"above {visible:.0e} of the leaf's rms" if visible and np.isfinite(visible) else "above rounding"
         if g.size == 0:
             continue
-        if judged & {"automatic", "jacobian", "all"}:
+        kinked = len(numeric.kinks(i)) if g.size <= ALWAYS else 0
+        if kinked == g.size:
+            lines.append(f"{path}: every entry lies at a kink; what passes is anything between the one-sided slopes")
+        elif judged & {"automatic", "jacobian", "all"}:
             how = ", ".join(sorted({"automatic": "every entry against JAX"}.get(j, j) for j in judged))
             lines.append(f"{path}: a single wrong entry {seen} is missed with chance 0 ({how})")
         elif "directions" in judged:
@@ -212,7 +223,7 @@ def _miss(numeric: Numeric) -> tuple[str, ...]:
             lines.append(f"{path}: a single wrong entry {seen} is missed with chance 0, two equal ones with {pair:.2g}")
         elif judged:
             share = max(int(j.split()[0]) / g.size for j in judged)
-            lines.append(f"{path}: a single wrong entry {seen} is missed with chance {1 - share:.2g}")
+            lines.append(f"{path}: a single wrong entry {seen} is missed with chance {1 - share:.3g}")
         else:
             lines.append(f"{path}: not judged; a wrong entry is missed with chance 1")
     return tuple(lines)

@@ -14,6 +14,8 @@ from fnn.check.tolerance import Row, conclude, gap, largest, limit_of
 
 # From one precision to the next rounding falls by 2^-16 or more; what falls by less than this is no rounding.
 _FALLS = 2.0**-8
+# Sums in half precision lose this share of the largest entry easily; a larger one is more than rounding.
+_COARSE = 0.25
 _NOTHING = 1e-12  # a relative error so small needs not fall any further
 
 
@@ -78,10 +80,15 @@ def _precision_row(
 def _ladder_verdict(subject: Subject, path: str, errors: dict[str, float], rows: list[Row]) -> Iterator[Finding]:
     shown = ", ".join(f"{e:.1e} in {dtype}" for dtype, e in errors.items())
     wrong = [row for row in rows if not row.ok]
-    steps = [errors[d] for d in LADDER if d in errors]
+    steps = [errors[d] for d in ("float16", GIVEN, *LADDER) if d in errors and (d in LADDER or errors[d] > _NOTHING)]
     shrinks = len(steps) > 1 and all(b <= max(a * _FALLS, _NOTHING) for a, b in itertools.pairwise(steps))
     worst = wrong[0]
-    if shrinks and not subject.strict:
+    if (
+        shrinks
+        and not subject.strict
+        and max(steps) <= _COARSE
+        and all(row.leaf and np.isfinite(row.error) for row in wrong)
+    ):
         yield Finding(
             "precision", "note", path, f"{shown}: shrinks with precision, so it is rounding", worst.error, worst.limit
         )

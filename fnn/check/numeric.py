@@ -20,12 +20,12 @@ from fnn.check.differences import STEPS, Slope, slope, steps_for
 from fnn.check.program import EPS64, eps_of
 from fnn.check.report import Finding
 from fnn.check.subject import Arrays, Subject
-from fnn.check.tolerance import Row, conclude, limit_of
+from fnn.check.tolerance import Row, conclude, largest, limit_of
 
 # Coordinates are tried one by one up to this many; a larger leaf is halved until the kinks are found.
 _ONE_BY_ONE = 512
 # Two kinks may cancel along a direction; so few coordinates are each looked at.
-_ALWAYS = 32
+ALWAYS = 32
 _MOST_LOOKS = 2048
 _WHOLE_JACOBIAN = 48  # entries of a leaf and of the outputs, at most
 
@@ -55,6 +55,8 @@ class Numeric:
     def measure(self, leaf: int, vs: list[np.ndarray]) -> list[Measure]:
         """The directional derivatives along each v in one leaf."""
         subject = self.subject
+        if not vs:
+            return []
         steps = steps_for(subject.at(subject.fine)[leaf])
         if subject.eps > EPS64:
             steps = steps * 1e3  # float32 has no room for small steps
@@ -81,6 +83,11 @@ class Numeric:
         """The derivatives along single coordinates, given as flat indices."""
         shape = self.subject.given[leaf].shape
         return self.measure(leaf, [_unit(shape, i) for i in indices])
+
+    def at_kinks(self, leaf: int, indices: np.ndarray) -> list[int]:
+        """Those of some flat indices that lie at a kink; of very many, as many as are looked at."""
+        some = indices[:_MOST_LOOKS].tolist()
+        return [k for k, m in zip(some, self.at(leaf, some), strict=True) if m.kink]
 
     def meets_kink(self, leaf: int, asked: bool = True) -> bool:
         """Whether any coordinate of a leaf lies at a kink; False without looking unless asked."""
@@ -115,13 +122,19 @@ def check_differences(numeric: Numeric) -> Iterator[Finding]:
         if g.size == 0:
             continue
         vs = [subject.signs(number, i)[i] for number in range(numeric.directions)]
-        measures = numeric.measure(i, vs)
-        if any(m.kink for m in measures):
+        measures, searched = numeric.measure(i, vs), True
+        if any(m.kink for m in measures) or (g.size <= ALWAYS and numeric.kinks(i)):
+            # What ties moves together along ones, without a kink: the gradients of a tie must sum up right.
+            vs.append(np.ones(g.shape))
+            measures += numeric.measure(i, vs[-1:])
+            smooth = [(v, m) for v, m in zip(vs, measures, strict=True) if not m.kink]
             free = np.ones(g.size, bool)
             free[list(numeric.kinks(i))] = False
-            vs = [v * free.reshape(g.shape) for v in vs]
-            measures = numeric.measure(i, vs) if free.any() else []
-        for v, m in zip(vs, measures, strict=False):
+            searched = None not in numeric.kinks(i).values()
+            around = [v * free.reshape(g.shape) for v in vs] if free.any() else []
+            vs = [v for v, _ in smooth] + around
+            measures = [m for _, m in smooth] + numeric.measure(i, around)
+        for v, m in zip(vs, measures, strict=True):
             if not np.isfinite(m.error):
                 unjudged.append(path)
                 continue
@@ -129,7 +142,7 @@ def check_differences(numeric: Numeric) -> Iterator[Finding]:
             floor = limit_of(subject.rounds_as(g), max(float(np.abs(terms).sum()), abs(m.value)))
             limit = m.error + floor + 8 * subject.noise(subject.fine)[1][i]
             rows.append(Row(path, abs(float(terms.sum()) - m.value), limit, "along random signs"))
-            numeric.judged[path].add("directions")
+            numeric.judged[path].add("directions" if searched else "directions around kinks")
             rms = float(np.sqrt(np.mean(g.astype(np.float64) ** 2)))
             numeric.visible[path] = max(numeric.visible.get(path, 0.0), limit / rms if rms else np.inf)
     yield from conclude("differences", rows, "every leaf lies at kinks, or is empty")
@@ -169,7 +182,7 @@ def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
     rows = []
     for i in small:
         hand = np.stack([grads[i].astype(np.float64).ravel() for grads in rows_by_hand])  # (outputs, entries)
-        peak, noise = np.max(np.abs(hand)), subject.noise(subject.fine)[1][i]
+        peak, noise = largest(hand), subject.noise(subject.fine)[1][i]
         floor = limit_of(subject.rounds_as(rows_by_hand[0][i]), peak, noise)
         for k, m in enumerate(numeric.at(i, list(range(subject.given[i].size)))):
             flat = [np.concatenate([getattr(s, name).ravel() for s in m.slopes]) for name in _PARTS]
@@ -196,7 +209,7 @@ def check_kinks(numeric: Numeric) -> Iterator[Finding]:
     _, grads = subject.gradients("hand", subject.fine)
     rows, lost = [], 0
     for i, g in enumerate(grads):
-        if g.size == 0 or not (g.size <= _ALWAYS or any(m.kink for m in numeric.measure(i, [subject.signs(0, i)[i]]))):
+        if g.size == 0 or not (g.size <= ALWAYS or any(m.kink for m in numeric.measure(i, [subject.signs(0, i)[i]]))):
             continue
         for k, m in numeric.kinks(i).items():
             if m is None:
@@ -230,7 +243,7 @@ def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
     g = subject.gradients("hand", subject.fine)[1][leaf]
     taken, noise = float(g.ravel()[k]), subject.noise(subject.fine)[1][leaf]
     sizes = sum(float(np.sum(np.abs(s.value[np.isfinite(s.value)]))) for s in m.slopes)
-    limit = limit_of(subject.rounds_as(g), max(abs(taken), sizes), noise)
+    limit = limit_of(subject.rounds_as(g), max(largest(np.array(taken)), sizes), noise)
     error = max(m.low - taken, taken - m.high, 0.0) if m.kink else abs(taken - m.value)
     where = f"entry {tuple(int(j) for j in np.unravel_index(k, g.shape))}"
     return Row(subject.paths[leaf], np.inf if np.isnan(taken) else error, limit if m.kink else limit + m.error, where)

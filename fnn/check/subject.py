@@ -16,7 +16,9 @@ import ml_dtypes
 import numpy as np
 from jax import lax
 
+from fnn.check.automatic import automatic
 from fnn.check.program import EPS64, eps_of, narrowest
+from fnn.check.tolerance import gap, largest
 from fnn.core.rule import gradients
 
 Arrays = tuple[np.ndarray, ...]
@@ -38,10 +40,18 @@ class Subject:
       args: the point: positional pytrees.
       seed: of all random directions.
       strict: whether what `auto` does at kinks is binding.
+      dissolve: whether custom rules in `auto` have to be dissolved first.
     """
 
     def __init__(
-        self, hand: Callable, auto: Callable | None, reference: Callable | None, args: tuple, seed: int, strict: bool
+        self,
+        hand: Callable,
+        auto: Callable | None,
+        reference: Callable | None,
+        args: tuple,
+        seed: int,
+        strict: bool,
+        dissolve: bool = False,
     ):
         self.seed, self.strict, self.args = seed, strict, args
         places, self._tree = jax.tree_util.tree_flatten_with_path(args)
@@ -54,7 +64,8 @@ class Subject:
         self.given: Arrays = tuple(np.asarray(self._leaves[i]) for i in self._where)
         self.functions = {"hand": self._flat(hand, "hand")}
         if auto is not None:
-            self.functions["auto"] = self._flat(auto, "auto")
+            plain = self._flat(auto, "auto")
+            self.functions["auto"] = automatic(plain) if dissolve else plain
         if reference is not None:
             self.functions["reference"] = self._flat(reference, "auto")
         self.reason = "no form that JAX can differentiate was given"
@@ -106,8 +117,13 @@ class Subject:
             return max(map(eps_of, self.names(GIVEN)), default=EPS64)
         if not self.compiled:
             return EPS64
-        closed = self.in_precision(self.fine, jax.make_jaxpr(self.functions["hand"]), self.at(self.fine))
-        return narrowest(closed)
+        point, f = self.at(self.fine), self.functions["hand"]
+        forward = narrowest(self.in_precision(self.fine, jax.make_jaxpr(f), point))
+        if self.strict:
+            return forward
+        # A user's rule may fall back to the float32 it was written for, not below.
+        both = self.in_precision(self.fine, jax.make_jaxpr(pull(f)), point, self.cotangents(0, self.fine))
+        return max(forward, min(narrowest(both), eps_of("float32")))
 
     def rounds_as(self, a: np.ndarray) -> str:
         """The dtype whose precision a result has, given that it may have been computed in less."""
@@ -192,14 +208,12 @@ class Subject:
             there = tuple(_nudge(rng, a, e) for a, e in zip(floats, epsilons, strict=True))
             dy = tuple(_nudge(rng, d, max(epsilons, default=0.0)) for d in self.cotangents(0, self.fine))
             moved.append(self.pull(mode, self.fine, there, dy))
-        with np.errstate(invalid="ignore"):
-            return tuple(
-                tuple(
-                    max((float(np.max(np.abs(m[part][i] - c), initial=0.0)) for m in moved), default=0.0)
-                    for i, c in enumerate(center[part])
-                )
-                for part in (0, 1)
-            )
+        # A jump across a kink is no rounding: what moves further than the worst conditioned code is cut off.
+        most = np.sqrt(max(epsilons, default=0.0)) * max(map(largest, (*center[0], *center[1], *dy)), default=0.0)
+        return tuple(
+            tuple(min(most, max(largest(gap(m[part][i], c)) for m in moved)) for i, c in enumerate(center[part]))
+            for part in (0, 1)
+        )
 
     @functools.cached_property
     def _sweeper(self) -> Callable:

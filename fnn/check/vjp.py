@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from fnn.check.automatic import automatic
 from fnn.check.examine import CHECKS, SLOW, examine
 from fnn.check.report import Report, Suite
 from fnn.core.errors import require
@@ -58,10 +57,11 @@ def check_vjp(
     require(callable(f), "check_vjp", "a function f(*args)", type(f).__name__, "pass the function, then its arguments")
     ok = reference is None or callable(reference)
     require(ok, "check_vjp", "a function reference(*args)", type(reference).__name__, "pass a function or None")
-    auto = automatic(reference if reference is not None else f)
     wanted = _wanted("check_vjp", checks, skip, seed, quick)
     name = name or getattr(f, "__name__", type(f).__name__)
-    return examine(name, f, args, auto=auto, reference=reference, checks=wanted, seed=seed, quick=quick)
+    auto = reference if reference is not None else f
+    options = {"checks": wanted, "seed": seed, "quick": quick}
+    return examine(name, f, args, auto=auto, dissolve=True, reference=reference, **options)
 
 
 def assert_vjp(f: Callable, *args: Any, **options: Any) -> None:
