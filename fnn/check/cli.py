@@ -115,9 +115,7 @@ def _require_options(options: argparse.Namespace) -> None:
     unknown = sorted(set(options.skip or ()) - set(CHECKS))
     require(not unknown, "--skip", f"checks among {', '.join(CHECKS)}", ", ".join(unknown), "choose from these")
     if options.json not in (None, "-"):
-        folder = os.path.dirname(os.path.abspath(options.json))
-        ok = os.path.isdir(folder) and not os.path.isdir(options.json)
-        require(ok, "--json", "the path of a file in a folder that exists", options.json, "choose another")
+        require_writable(options.json)
 
 
 def _check_rules(options: argparse.Namespace) -> Suite:
@@ -227,7 +225,7 @@ def _tell(outcome: Outcome, path: str | None) -> int:
     try:
         print(outcome.to_json() if path == "-" else outcome, flush=True)
         if path not in (None, "-"):
-            _write(path, outcome.to_json() + "\n")
+            write(path, outcome.to_json() + "\n")
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -235,7 +233,14 @@ def _tell(outcome: Outcome, path: str | None) -> int:
     return RIGHT if outcome else WRONG
 
 
-def _write(path: str, text: str) -> None:
+def require_writable(path: str) -> None:
+    """Refuse a path that no report can be written to, before the work that leads to one."""
+    folder = os.path.dirname(os.path.abspath(path))
+    ok = os.path.isdir(folder) and not os.path.isdir(path)
+    require(ok, "--json", "the path of a file in a folder that exists", path, "choose another")
+
+
+def write(path: str, text: str) -> None:
     """Write a file as a whole or not at all."""
     path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe is not replaced

@@ -117,7 +117,8 @@ class Subject:
             return max(map(eps_of, self.names(GIVEN)), default=EPS64)
         if not self.compiled:
             return EPS64
-        point, f = self.at(self.fine), self.functions["hand"]
+        # A registered rule has the precision of its plain form, whatever it does.
+        point, f = self.at(self.fine), self.functions["auto" if self.strict and self.has_auto else "hand"]
         forward = narrowest(self.in_precision(self.fine, jax.make_jaxpr(f), point))
         if self.strict:
             return forward

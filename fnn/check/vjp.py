@@ -175,8 +175,8 @@ def _check_case(rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: i
 
 
 def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], seed: int, quick: bool) -> tuple[str, ...]:
-    ok = isinstance(seed, int) and 0 <= seed < 2**31
-    require(ok, where, "a seed from 0 to 2**31 - 1", repr(seed), "choose another")
+    ok = isinstance(seed, int) and 0 <= seed < 2**32
+    require(ok, where, "a seed from 0 to 2**32 - 1", repr(seed), "choose another")
     chosen = tuple(c for c in CHECKS if not (quick and c in SLOW)) if checks is None else tuple(checks)
     unknown = sorted({*chosen, *skip} - set(CHECKS), key=str)
     require(not unknown, where, f"checks among {list(CHECKS)}", unknown, "choose from fnn.check.CHECKS")

@@ -1,12 +1,14 @@
 """`python -m fnn.check.mutate`: the share of broken rules that each checker catches, and its false alarms."""
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.metadata import version
 
+from fnn.check.cli import require_writable, write
 from fnn.check.mutate.mutants import mutants
 from fnn.check.mutate.rivals import CHECKERS
 from fnn.check.mutate.suite import OURS, Outcome, correct_names, run, to_dict
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [n for n, m in found.items() if m.rule in chosen and m.kind in kinds]
     correct = [] if options.kinds or options.no_correct else correct_names(chosen if options.rules else None)
     checkers = [OURS] if options.no_rivals else list(CHECKERS)
+    if options.json:
+        require_writable(options.json)
     start = time.perf_counter()
 
     def progress(done: int, total: int, outcome: Outcome) -> None:
@@ -50,9 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts = f"{len(real(outcomes))} bugs and {len(correct)} correct calls in {seconds:.0f} s"
     print(f"\n{counts}: {wrong} mistakes of fnn.check")
     if options.json:
-        report = {"checkers": checkers, "seconds": seconds, "outcomes": [to_dict(o) for o in outcomes]}
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+        report = {"checkers": checkers, "versions": _versions(), "outcomes": [to_dict(o) for o in outcomes]}
+        write(options.json, json.dumps(report, indent=0) + "\n")
     return int(wrong > 0)
+
+
+def _versions() -> dict[str, str]:
+    """Of what was compared, where it is installed."""
+    names = ("fnn", "jax", "jaxlib", "torch")
+    return {name: version(name) for name in names if importlib.util.find_spec(name) is not None}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,13 +13,15 @@ import jax
 
 from fnn.check.mutate.correct import correct_calls
 from fnn.check.mutate.differ import differs
-from fnn.check.mutate.mutants import mutants
+from fnn.check.mutate.mutants import Mutant, mutants
 from fnn.check.mutate.rivals import CHECKERS, Call, call_of, calls_of
+from fnn.check.program import first_line
 from fnn.core.rule import rules
 
 # Programs of broken rules are never needed again, and thousands of them would fill the memory.
 _CLEAR_EVERY = 10
 OURS = "fnn.check"
+_SHORT = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +65,16 @@ def run_mutant(name: str, checkers: Sequence[str]) -> Outcome:
                 break
         seconds[checker] = round(time.perf_counter() - start, 3)
     unseen = OURS in said and not said[OURS]
-    where = differs(mutant) if unseen else ""
+    where = _measured(mutant) if unseen else ""
     return Outcome(name, mutant.rule, mutant.kind, mutant.what, said, case, mutant.equivalent, where, seconds)
+
+
+def _measured(mutant: Mutant) -> str:
+    """Where an unseen mutant differs from its rule."""
+    try:
+        return differs(mutant)
+    except Exception as error:
+        return f"cannot be measured: {first_line(error)}"
 
 
 def run_correct(name: str, checkers: Sequence[str]) -> Outcome:
@@ -146,5 +156,7 @@ def correct_names(chosen: Sequence[str] | None = None) -> list[str]:
 
 
 def to_dict(outcome: Outcome) -> dict[str, Any]:
-    """Plain data, for JSON."""
-    return dataclasses.asdict(outcome)
+    """Plain data, for JSON: complaints cut short, what is empty left out."""
+    short = {checker: words[:_SHORT] for checker, words in outcome.said.items()}
+    fields = dataclasses.asdict(outcome) | {"said": short}
+    return {name: value for name, value in fields.items() if name == "what" or (value and name != "seconds")}
