@@ -1,9 +1,11 @@
 """The README's Python runs as printed."""
 
+import json
 import re
 from pathlib import Path
 
 import fnn
+from fnn.check.mutate.table import markdown
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -27,6 +29,20 @@ def test_the_model_in_fifteen_lines(capsys):
         key=names["jax"].random.key(1),
     )
     assert comparison, str(comparison)
+
+
+def test_a_wrong_rule_is_diagnosed_as_printed(capsys):
+    (program,) = (block for block in BLOCKS if "def logdet" in block)
+    exec(compile(program, "README", "exec"), {})
+    printed = capsys.readouterr().out
+    (shown,) = re.findall(r"```\n(diagnosis:.*?)```", README.read_text(), re.DOTALL)
+    assert "logdet: WRONG" in printed
+    assert shown in printed
+
+
+def test_the_table_of_mutants_is_that_of_the_results():
+    report = json.loads((README.parent / "benchmarks/results/mutants.json").read_text())
+    assert markdown(report, report["checkers"]) in README.read_text()
 
 
 def test_the_counts_of_rules_and_cases():

@@ -67,14 +67,14 @@ def examine(
       strict: for fnn's own rules: every transformation must be supported, and what `auto` does at kinks binds.
       checks: names from `CHECKS`.
       seed: of all random directions.
-      quick: fewer directions.
+      quick: fewer directions, no float16 and no reference.
       first: stop at the first check that fails.
     """
     subject = Subject(hand, auto, reference, tuple(args), seed, strict, dissolve)
     trouble = _prepare(subject)
     if trouble is not None:
         return Report(name, findings=(trouble,))
-    numeric = Numeric(subject, directions=1 if quick else 3, coordinates=2 if quick else 8)
+    numeric = Numeric(subject, quick)
     findings: list[Finding] = []
     for check in _TABLE:
         if check not in checks:

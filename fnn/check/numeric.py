@@ -27,6 +27,8 @@ _ONE_BY_ONE = 512
 # Two kinks may cancel along a direction; so few coordinates are each looked at.
 ALWAYS = 32
 _MOST_LOOKS = 2048
+# Directions and coordinates tried in each leaf.
+_LOOKS, _QUICK_LOOKS = (3, 8), (1, 2)
 _WHOLE_JACOBIAN = 48  # entries of a leaf and of the outputs, at most
 
 
@@ -45,8 +47,9 @@ class Measure:
 class Numeric:
     """Differences of one subject, computed when asked for."""
 
-    def __init__(self, subject: Subject, directions: int, coordinates: int):
-        self.subject, self.directions, self.coordinates = subject, directions, coordinates
+    def __init__(self, subject: Subject, quick: bool):
+        self.subject, self.quick = subject, quick
+        self.directions, self.coordinates = _QUICK_LOOKS if quick else _LOOKS
         self.kinks = functools.cache(self._kinks)
         self.judged: dict[str, set[str]] = {path: set() for path in subject.paths}
         self.visible: dict[str, float] = {}

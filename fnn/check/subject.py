@@ -6,7 +6,6 @@ precision.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from fnn.check.automatic import automatic
+from fnn.check.names import argument_names, kind_of, path_of
 from fnn.check.program import EPS64, eps_of, narrowest
 from fnn.check.tolerance import gap, largest
 from fnn.core.rule import gradients
@@ -58,7 +58,7 @@ class Subject:
         self._leaves = [leaf for _, leaf in places]
         self._where = [i for i, leaf in enumerate(self._leaves) if is_float(leaf)]
         names = argument_names(hand) or argument_names(auto)
-        paths = [_path(place, names) for place, _ in places]
+        paths = [path_of(place, names) for place, _ in places]
         self.paths = tuple(paths[i] for i in self._where)
         self.held = tuple((paths[i], kind_of(leaf)) for i, leaf in enumerate(self._leaves) if i not in self._where)
         self.given: Arrays = tuple(np.asarray(self._leaves[i]) for i in self._where)
@@ -256,34 +256,11 @@ def pull(f: Callable) -> Callable:
     return run
 
 
-def argument_names(f: Callable | None) -> tuple[str, ...]:
-    """Names of the positional parameters of a function, as far as Python knows them."""
-    try:
-        parameters = inspect.signature(f).parameters.values()
-    except (TypeError, ValueError):
-        return ()
-    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
-
-
-def _path(place: tuple, names: tuple[str, ...]) -> str:
-    text = jax.tree_util.keystr(place, simple=True, separator="/")
-    first, _, rest = text.partition("/")
-    named = names[int(first)] if int(first) < len(names) else first
-    return f"{named}/{rest}" if rest else named
-
-
 def is_float(leaf: Any) -> bool:
     """Whether a leaf can be differentiated: a real floating-point array or number."""
     if isinstance(leaf, float):
         return True
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-
-
-def kind_of(leaf: Any) -> str:
-    """What a leaf is, for the sentence that says why it was left alone."""
-    if hasattr(leaf, "dtype"):
-        return "a random key" if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else f"{leaf.dtype}"
-    return type(leaf).__name__
 
 
 def dtype_of(name: str) -> np.dtype:
