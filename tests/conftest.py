@@ -1,7 +1,7 @@
 """Eight host devices for the sharding tests, and a compiler that does not try hard, set before JAX starts.
 
 Tests compile thousands of small programs and run each once: code that is generated without optimisation is there a
-third sooner. XLA's own passes, fusion among them, are those that users get.
+third sooner. XLA's own passes, fusion among them, are those that users get. What trains runs in a process of its own.
 """
 
 import os

@@ -1,10 +1,23 @@
 """How tests compare gradients: leaf by leaf, each scaled by its own norm, dtype included."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import fnn
+
+
+def as_users_run(*words):
+    """What Python prints for these arguments, in a process with XLA's own settings: training wants optimised code."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 

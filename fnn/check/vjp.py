@@ -52,7 +52,7 @@ def check_vjp(
     >>> square.defvjp(lambda x: (x**2, x), lambda x, dy: (dy * x,))  # forgot the 2
     >>> report = check_vjp(square, jnp.arange(1.0, 4.0), quick=True)
     >>> bool(report), report.diagnosis
-    (False, ('0: the gradient is 0.5 times the true one.',))
+    (False, ('x: the gradient is 0.5 times the true one.',))
     """
     require(callable(f), "check_vjp", "a function f(*args)", type(f).__name__, "pass the function, then its arguments")
     ok = reference is None or callable(reference)
