@@ -148,6 +148,13 @@ class TestBisect:
         assert result
         assert str(result).endswith("The model uses no rule.")
 
+    def test_derivatives_that_are_not_fnns_are_said(self):
+        half = jax.custom_vjp(lambda x: x * 1)
+        half.defvjp(lambda x: (x, None), lambda _, dy: (dy / 2,))
+        net = fnn.serial(fnn.dense(3), fnn.lift(lambda p, x: half(x), name="half"))
+        result = bisect(net, *net.init(jax.random.key(0), X), BATCH, lambda y, t: (y.sum(-1) - t.sum(-1)) ** 2)
+        assert any("not fnn's are in the model" in note for note in result.notes)
+
     def test_rules_inside_loops_are_found(self):
         net = fnn.repeat(fnn.serial(fnn.dense(3), fnn.relu()), 2)
         params, state = net.init(jax.random.key(0), X)

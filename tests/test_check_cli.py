@@ -109,6 +109,7 @@ def test_list(capsys):
             ["--json", "no/such/folder/x.json"],
             "--json expected the path of a file in a folder that exists; got no/such",
         ),
+        (["--json", ""], "--json expected the path of a file"),
         (["--json", "."], r"--json expected the path of a file in a folder that exists; got \."),
         (["--model", "fnn", "--shape", "2,3"], "--model fnn expected MODULE:NAME; got fnn; such as"),
         (
@@ -137,7 +138,8 @@ def test_unusable_words(words, message, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["--dtype", "float8"], ["--shape", "a"], ["--rule", "relu", "--model", "x:y"], ["--mod", "x"]]
+    "words",
+    [["--dtype", "float8"], ["--shape", "a"], ["--shape=-1,3"], ["--rule", "relu", "--model", "x:y"], ["--mod", "x"]],
 )
 def test_words_that_the_parser_refuses(words, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -155,6 +157,12 @@ NETS = """
         x = jnp.arange(8.0).reshape(2, 4) / 8
         layer = fnn.serial(out=fnn.dense(2))
         return (layer, *layer.init(jax.random.key(0), x), (x, jnp.array([0, 1])), fnn.softmax_cross_entropy)
+
+    def leaves():
+        raise SystemExit(0)
+
+    def interrupted():
+        raise KeyboardInterrupt
 
     def unfit():
         layer, params, state, (x, labels), loss = whole()
@@ -197,6 +205,12 @@ def test_a_whole_model_that_is_right_then_wrong(nets, capsys, monkeypatch):
     assert not report["ok"]
     assert not report["comparison"]["ok"]
     assert [row["path"] for row in report["audit"]["rows"] if row["verdict"] == "WRONG"] == ["out"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("leaves", "got SystemExit: 0"), ("interrupted", "interrupted")])
+def test_a_model_that_stops_the_process(nets, capsys, name, said):
+    assert cli.main(["--model", f"user_nets:{name}"]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_model_that_cannot_run(nets, capsys):

@@ -132,8 +132,9 @@ class TestGradientNorms:
         assert axes.get_xscale() == "log"
         assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the input on top
 
-    def test_takes_rows_with_norms(self):
-        audit = SimpleNamespace(rows=[SimpleNamespace(path="conv", norm=2.0), SimpleNamespace(path="out", norm=1.0)])
+    def test_takes_an_audit(self):
+        rows = [("conv", 2.0), ("relu", None), ("out", 1.0)]
+        audit = SimpleNamespace(rows=[SimpleNamespace(path=path, gradient=norm) for path, norm in rows])
         axes = plot_gradient_norms(audit).axes[0]
         np.testing.assert_array_equal(lines(axes)["gradient"], [[2.0, 1.0], [0, 1]])
 

@@ -264,8 +264,14 @@ class TestRegistry:
     def test_user_mistakes_are_named(self):
         with pytest.raises(fnn.InputError, match=r"check_rule expected a rule among .*; got 'relux'; name"):
             check.check_rule("relux")
-        with pytest.raises(fnn.InputError, match=r"case numbers below \d+; got \[1000\]"):
+        with pytest.raises(fnn.InputError, match=r"case numbers below \d+, one at least; got \[1000\]"):
             check.check_rule("relu", cases=[1000])
+        with pytest.raises(fnn.InputError, match=r"one at least; got \[\]"):
+            check.check_rule("relu", cases=[])
+        with pytest.raises(fnn.InputError, match="at least one rule; got none"):
+            check.check_all(names=[])
+        with pytest.raises(fnn.InputError, match="at least one check; got all of them skipped"):
+            check.check_rule("relu", skip=check.CHECKS)
         with pytest.raises(fnn.InputError, match=r"a dtype among .*; got 'int8'"):
             check.check_rule("relu", dtype="int8")
         with pytest.raises(fnn.InputError, match=r"check_rule expected checks among .*; got \['no'\]"):

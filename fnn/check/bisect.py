@@ -94,7 +94,12 @@ def bisect(
     f, firm, loose = objective("bisect", layer, params, state, batch, loss, key)
     measured = Measured(gradient_of(f), firm, loose)
     rows = tuple(_suspect(name, measured.judge({name: "hand"})) for name in rules_of(f, firm, loose))
-    return Bisection(layer.name, rows, tuple(dict.fromkeys(measured.notes)))
+    notes = list(dict.fromkeys(measured.notes))
+    with gradients("auto"):
+        program = jax.make_jaxpr(f)(firm, loose)
+    if any(eqn.primitive.name.startswith("custom_vjp_call") for eqn in equations(program.jaxpr)):
+        notes.append("Derivatives that are not fnn's are in the model, and taken for true here: audit judges them too.")
+    return Bisection(layer.name, rows, tuple(notes))
 
 
 def rules_of(f: Callable, *args: Any) -> tuple[str, ...]:

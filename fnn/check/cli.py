@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TextIO
 
 import jax
@@ -50,17 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     _two_devices()
     sys.path.insert(0, os.getcwd())  # for `--model`; a console script lacks it
     try:
+        _require_options(options)
         if options.list:
             print(_listing(options.rule or list(rules())))
             return RIGHT
-        _require_options(options)
         if options.model:
             outcome = check_model(options.model, options.shape, options.dtype, options.seed)
         else:
             outcome = _check_rules(options)
     except InputError as error:
         return _refuse(error)
-    except futures.process.BrokenProcessPool:
+    except BrokenProcessPool:
         return _refuse("a worker died, out of memory perhaps; --workers 1 needs least")
     except KeyboardInterrupt:
         return _refuse("interrupted")
@@ -98,7 +99,10 @@ def _words(text: str) -> list[str]:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split(","))
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise argparse.ArgumentTypeError(f"sizes such as 8,28,28,1, not {text!r}")
+    return tuple(map(int, words))
 
 
 def _require_options(options: argparse.Namespace) -> None:
@@ -236,7 +240,7 @@ def _tell(outcome: Outcome, path: str | None) -> int:
 def require_writable(path: str) -> None:
     """Refuse a path that no report can be written to, before the work that leads to one."""
     folder = os.path.dirname(os.path.abspath(path))
-    ok = os.path.isdir(folder) and not os.path.isdir(path)
+    ok = bool(path) and os.path.isdir(folder) and not os.path.isdir(path)
     require(ok, "--json", "the path of a file in a folder that exists", path, "choose another")
 
 

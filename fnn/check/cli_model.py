@@ -55,9 +55,9 @@ def check_model(name: str, shape: tuple[int, ...] | None, dtype: str | None, see
         else:
             require(shape is None, where, "no --shape", shape, "leave it out: the function returns its own batch")
         layer, *arrays, loss = thing
-        params, state, batch = (_cast(tree, dtype) for tree in arrays) if dtype else arrays
         key = jax.random.key(seed)
         try:
+            params, state, batch = (_cast(tree, dtype) for tree in arrays) if dtype else arrays
             comparison = compare(layer, params, state, batch, loss, key=key, seed=seed)
             parts = [comparison]
             if not comparison:
@@ -75,7 +75,7 @@ def _find(where: str, name: str) -> Any:
     require(bool(module and attribute), where, "MODULE:NAME", name, "such as fnn.models:lenet5")
     try:
         found = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _refusal(where, f"a module that can be imported from {os.getcwd()}", error) from error
     require(hasattr(found, attribute), where, f"{attribute!r} in {module}", "no such name", "look for a typing error")
     thing = getattr(found, attribute)
@@ -83,7 +83,7 @@ def _find(where: str, name: str) -> Any:
     if callable(thing):
         try:
             thing = thing()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _refusal(where, f"{attribute}() to return {wanted}", error) from error
     whole = isinstance(thing, tuple) and len(thing) == 5 and isinstance(thing[0], Layer)
     ok = whole or isinstance(thing, Layer)

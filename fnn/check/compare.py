@@ -70,8 +70,8 @@ def compare(
     """Differentiate the mean training loss of a batch in three ways and compare parameter by parameter.
 
     Everything is computed in the dtype of the model and once more in float64 from the same rounded values, so that the
-    verdict on a model in bfloat16 is as sharp as on one in float32. Differences take 50 evaluations of the loss a
-    parameter array.
+    verdict on a model in bfloat16 is as sharp as on one in float32. Differences take 66 evaluations of the loss a
+    parameter array, or 99 where they confirm a disagreement.
 
     Args:
       layer, params, state: the model.
@@ -122,12 +122,16 @@ def objective(
     """
     x, labels, _ = split_batch(where, batch)
     require(len(jax.tree.leaves(params)) > 0, where, "a model with parameters", "none", "add a layer that has some")
+    require(isinstance(layer, Layer), where, "a Layer", type(layer).__name__, "pass what fnn.serial returns")
     require(callable(loss), where, "a function loss(outputs, labels)", repr(loss), "pass fnn.softmax_cross_entropy")
 
     def f(params: Params, rest: tuple) -> jax.Array:
         x, labels, state, key = rest
         outputs, _ = layer.apply(params, state, x, train=True, key=key)
-        return mean(loss(outputs, labels))
+        values = jnp.asarray(loss(outputs, labels))
+        ok = jnp.issubdtype(values.dtype, jnp.floating)
+        require(ok, where, "a loss of floating-point numbers", values.dtype, "an integer has no gradient")
+        return mean(values)
 
     return f, jax.tree.map(jnp.asarray, params), (*jax.tree.map(jnp.asarray, (x, labels, state)), key)
 

@@ -205,7 +205,7 @@ def lockstep(
         worst = max(shares, key=lambda path: math.inf if math.isnan(shares[path]) else shares[path])
         largest = max(largest, abs(losses["auto"])) or 1.0
         off, loss_noise = (abs(losses[name] - losses["auto"]) / largest for name in ("hand", "noisy"))
-        loss_floor = max(loss_floor, loss_noise, off if magnified else 0.0)
+        loss_floor = max(loss_floor, loss_noise, off if magnified[-1:] == [number] else 0.0)
         distance, floor = (math.hypot(*parts.values()) / norm for parts in (distances, noises))
         loss_share = off / (factor * (loss_floor + _LOSS_ULPS * eps))
         done.append(

@@ -190,7 +190,7 @@ def plot_gradient_norms(hand: Any, auto: Any = None, *, params: Any = None) -> A
     """The norm of the gradient of every parameter, from the input to the output: does it fade or explode with depth?
 
     Args:
-      hand: a tree of gradients, or an object whose `rows` have `path` and `norm`.
+      hand: a tree of gradients, or an `Audit`: a norm a layer that has parameters.
       auto: the same by automatic differentiation, drawn as rings around the points.
       params: as `init` returned them: their dicts still have the order of the layers, which `jax.grad` sorts by name.
 
@@ -236,7 +236,7 @@ def plot_gradient_norms(hand: Any, auto: Any = None, *, params: Any = None) -> A
 def _norms(tree: Any) -> dict[str, float]:
     """Norm by path, in the order in which dicts were filled."""
     if hasattr(tree, "rows"):
-        return {row.path: float(row.norm) for row in tree.rows}
+        return {row.path: row.gradient for row in tree.rows if row.gradient is not None}
     found: dict[str, float] = {}
 
     def walk(node: Any, path: tuple) -> None:

@@ -108,11 +108,13 @@ def check_rule(
     True
     """
     known = rules()
-    require(name in known, "check_rule", f"a rule among {sorted(known)}", repr(name), "name a registered rule")
+    ok = isinstance(name, str) and name in known
+    require(ok, "check_rule", f"a rule among {sorted(known)}", repr(name), "name a registered rule")
     rule, start = known[name], time.perf_counter()
     numbers = range(len(rule.cases)) if cases is None else cases
     ok = all(isinstance(i, int) and 0 <= i < len(rule.cases) for i in numbers)
-    require(ok, "check_rule", f"case numbers below {len(rule.cases)}", list(numbers), "choose others")
+    ok = ok and len(numbers) > 0
+    require(ok, "check_rule", f"case numbers below {len(rule.cases)}, one at least", list(numbers), "choose others")
     ok = dtype in DTYPES
     require(ok, "check_rule", f"a dtype among {list(DTYPES)}", repr(dtype), "choose one of these")
     if quick and cases is None:
@@ -145,6 +147,7 @@ def check_all(
     >>> str(check_all(names=["relu"], quick=True)).splitlines()[-1].startswith("all rules: right, in 2 calls")
     True
     """
+    require(names is None or len(names) > 0, "check_all", "at least one rule", "none", "leave names out for all")
     start, suites = time.perf_counter(), []
     for name in rules() if names is None else names:
         suites.append(check_rule(name, checks=checks, skip=skip, dtype=dtype, seed=seed, quick=quick))
@@ -184,4 +187,6 @@ def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], seed:
     chosen = tuple(c for c in CHECKS if not (quick and c in SLOW)) if checks is None else tuple(checks)
     unknown = sorted({*chosen, *skip} - set(CHECKS), key=str)
     require(not unknown, where, f"checks among {list(CHECKS)}", unknown, "choose from fnn.check.CHECKS")
-    return tuple(c for c in chosen if c not in skip)
+    left = tuple(c for c in chosen if c not in skip)
+    require(len(left) > 0, where, "at least one check", "all of them skipped", "leave some in")
+    return left

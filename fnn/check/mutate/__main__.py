@@ -13,7 +13,7 @@ from fnn.check.mutate.mutants import mutants
 from fnn.check.mutate.rivals import CHECKERS
 from fnn.check.mutate.suite import OURS, Outcome, correct_names, run, to_dict
 from fnn.check.mutate.table import missed, real, text, wolves
-from fnn.core.errors import require
+from fnn.core.errors import InputError, require
 from fnn.core.rule import rules
 
 
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [n for n, m in found.items() if m.rule in chosen and m.kind in kinds]
     correct = [] if options.kinds or options.no_correct else correct_names(chosen if options.rules else None)
     checkers = [OURS] if options.no_rivals else list(CHECKERS)
+    require(options.workers >= 1, "--workers", "1 or more", options.workers, "1 runs in this process")
     if options.json:
         require_writable(options.json)
     start = time.perf_counter()
@@ -84,4 +85,8 @@ def _chosen(option: str, words: str | None, known: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -136,7 +136,6 @@ def has_entries(leaf: int) -> Condition:
 EQUIVALENT = {
     "dense/transposed bias": "a vector is its own transpose",
     "sigmoid/residuals of -x": "y (1 - y) is the same for y = sigmoid(x) and for 1 - y = sigmoid(-x)",
-    "tanh/residuals of -x": "(1 - y) (1 + y) is the same for y = tanh(x) and for -y = tanh(-x)",
 }
 
 

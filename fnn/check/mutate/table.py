@@ -53,7 +53,9 @@ def markdown(report: dict, checkers: Sequence[str]) -> str:
 
 LEGEND = (
     "Each checker sees every case of the rule until one fails. Cases in which it accuses the unbroken rule do not\n"
-    "count for it. check_grads: order 1, reverse mode, its own tolerances. gradcheck: float64, through a bridge.\n"
+    "count for it. fnn.check is given the rule's plain form and textbook loop, as by check_rule; the others see the\n"
+    "rule alone, which does not show a broken forward pass or another convention at ties. check_grads: order 1,\n"
+    "reverse mode, its own tolerances. gradcheck: float64, through a bridge.\n"
     "false alarms: complaints about correct calls, of the number in the second column."
 )
 
