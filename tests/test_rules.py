@@ -9,13 +9,15 @@ import fnn
 
 RULES = fnn.rules()
 CASES = [(name, i) for name, rule in RULES.items() for i in range(len(rule.cases))]
+COMPOSED = ("remat", "scan", "shard_map")
 each_case = pytest.mark.parametrize(("name", "i"), CASES, ids=[f"{name}-{i}" for name, i in CASES])
 
 
 @each_case
 def test_rule_is_right(name, i):
     """In bfloat16, float16, float32 and float64, against JAX, differences and the textbook, under transformations."""
-    (report,) = fnn.check.check_rule(name, cases=[i]).raise_if_wrong().reports
+    skip = COMPOSED if i else ()  # one case shows whether a rule composes; test_sharding has all on eight devices
+    (report,) = fnn.check.check_rule(name, cases=[i], skip=skip).raise_if_wrong().reports
     passed = {finding.check for finding in report.findings if finding.verdict == "pass"}
     assert passed >= {"primal", "cotangents", "automatic", "precision", "vmap", "jvp_of_grad", "grad_of_grad"}
     if sum(a.size for a in jax.tree.leaves(RULES[name].cases[i].sample(i)) if hasattr(a, "size")):
