@@ -128,7 +128,7 @@ class TestEachCheck:
         assert report
         assert [f.check for f in report.findings] == ["linear", "zero"]
         assert not check.check_vjp(times(2.0), X, checks=VALUES, skip=("automatic",))
-        assert check.check_vjp(times(2.0), X, checks=VALUES, skip=VALUES)
+        assert check.check_vjp(times(2.0), X, checks=("zero", "automatic"), skip=("automatic",))
         quick = {f.check for f in check.check_vjp(sine(), X, quick=True).findings}
         assert quick == set(check.CHECKS) - set(SLOW)
 

@@ -160,7 +160,8 @@ def audit(
         mine = (slope[PARAMS], jax.tree.leaves(verdicts[PARAMS]))
         rows[found.path] = _child(found.path, part, *mine, rounds, notes)
 
-    def end(params: Params, state: State, x: Any, **_: Any) -> tuple[jax.Array, State]:
+    def end(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[jax.Array, State]:
+        del params, train, key
         return mean(loss(x, state)), state
 
     name = getattr(loss, "__name__", "loss")
