@@ -4,6 +4,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fnn
@@ -177,3 +178,17 @@ def test_a_rule_needs_cases_and_its_own_name(scratch_registry):
 def test_registry_cannot_be_changed_by_its_readers():
     fnn.rules().clear()
     assert "dense" in fnn.rules()
+
+
+@pytest.mark.parametrize("mode", ["hand", "auto"])
+def test_rules_compute_with_jax_on_numpy_arrays(mode):
+    """NumPy would return float32 for a product in bfloat16, and refuse a range of axes in conv's bias gradient."""
+    x, kernel = np.ones((2, 3), jnp.bfloat16), np.ones((3, 4), jnp.bfloat16)
+    with fnn.gradients(mode):
+        y = fnn.ops.dense(x, kernel)
+        image, window, bias = np.ones((1, 4, 4, 2), "f4"), np.ones((3, 3, 2, 5), "f4"), np.zeros(5, "f4")
+        _, pull = jax.vjp(fnn.ops.conv, image, window, bias)
+        dbias = pull(np.ones((1, 2, 2, 5), "f4"))[2]
+    assert isinstance(y, jax.Array)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(dbias, np.full(5, 4.0))
