@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.ops import conv_blocks, conv_direct, conv_disjoint, conv_forms, conv_shifted
+from fnn.ops import conv_forms
 from fnn.ops.conv import rule
 from fnn.ops.conv_direct import ConvSpec
 from tests.helpers import integers
@@ -30,27 +30,19 @@ GRID = {
     "depthwise": (_spec((5, 6), 1, ((2, 1), (0, 3)), groups=3), (3, 2, 1, 3)),
     "depthwise_long": (_spec((19,), 2, groups=2), (3, 1, 2)),
     "multiplier": (_spec((7, 8), (2, 3), ((4, 0), (1, 2)), (1, 2), groups=2), (2, 3, 1, 6)),
+    "two_pixels": (_spec((4, 6), 1, ((1, 0), (1, 1))), (2, 3, 6, 9)),
+    "four_pixels": (_spec((3, 10), 1, ((0, 1), (2, 0))), (2, 5, 3, 2)),
+    "long_steps": (_spec((9, 7), (2, 1), ((3, 1), (0, 2))), (5, 3, 2, 3)),
+    "beyond_the_image": (_spec((2, 3), 1, 2), (3, 5, 2, 2)),
+    "balanced": (_spec((3, 4), 1, ((1, 2), (0, 1))), (3, 2, 12, 13)),
     "volume": (_spec((3, 4, 5), (2, 1, 3), 1, (1, 2, 1)), (2, 2, 3, 2, 2)),
 }
 
 
-def formulations(spec, w):
-    """The modules that claim to be right for this convolution."""
-    *window, c, _ = w.shape
-    yield conv_direct
-    yield conv_forms
-    if spec.groups == 1 and all(
-        f == 1 or (f <= s and d == 1) for f, s, d in zip(window, spec.stride, spec.dilation, strict=True)
-    ):
-        yield conv_disjoint
-    if c == 1:
-        yield conv_shifted
-    if spec.groups > 1:
-        yield conv_blocks
-
-
-def separable(spec):
-    return len(spec.sizes) == 2 and spec.groups == 1 and set(spec.stride + spec.dilation) == {1}
+def formulations(spec, w, product):
+    """The choice of the tables, and this product by every module that claims to be right for this convolution."""
+    fitting = [form for form in conv_forms.FORMULATIONS.values() if form.fits(spec, w)]
+    return [getattr(form, product) for form in (conv_forms, *fitting) if hasattr(form, product)]
 
 
 @pytest.mark.parametrize(("spec", "kernel"), GRID.values(), ids=GRID)
@@ -64,11 +56,9 @@ def test_every_formulation_is_exact_and_adjoint(spec, kernel):
 
         @jax.jit
         def run(x, w, dy):
-            forms = list(formulations(spec, w))
-            dws = [form.kernel_gradient(spec, x, dy, w) for form in forms]
-            if separable(spec):
-                dws.append(conv_forms.kernel_gradient_separable(spec, x, dy, w))
-            return [f.forward(spec, x, w) for f in forms], [f.input_gradient(spec, dy, w) for f in forms], dws
+            ys = [f(spec, x, w) for f in formulations(spec, w, "forward")]
+            dxs = [f(spec, dy, w) for f in formulations(spec, w, "input_gradient")]
+            return ys, dxs, [f(spec, x, dy, w) for f in formulations(spec, w, "kernel_gradient")]
 
         ys, dxs, dws = run(x, w, dy)
         for y in ys:

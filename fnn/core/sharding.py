@@ -23,6 +23,8 @@ def align(*args: Any) -> tuple:
     sum over the devices. Marking the kernel as varying in front of the rule lets JAX add exactly that sum, as it does
     for its own operations. Outside `shard_map` this does nothing.
     """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return args
     kinds = [varying(leaf) for leaf in jax.tree.leaves(args)]
     union = frozenset().union(*kinds)
     if all(kind == union for kind in kinds):
@@ -53,3 +55,13 @@ def result_sharding(like: jax.Array) -> NamedSharding | None:
     """What to pass as `out_sharding` so that a result lives where `like` does; None unless mesh axes are explicit."""
     sharding = jax.typeof(like).sharding
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
+
+
+def whole_batch(*args: jax.Array) -> bool:
+    """Whether a loop over parts of the batch is free of communication: nothing can have split it among devices.
+
+    That is so on a single device and inside `shard_map`. Elsewhere the compiler may split the batch behind the trace.
+    """
+    meshes = [jax.typeof(x).sharding.mesh for x in args]
+    manual = all(not m.empty and set(m.axis_types) == {AxisType.Manual} for m in meshes)
+    return manual or (jax.device_count() == 1 and all(m.empty for m in meshes))

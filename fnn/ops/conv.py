@@ -39,6 +39,7 @@ def conv(
     padding: Padding = "VALID",
     dilation: Ints = 1,
     groups: int = 1,
+    formulation: str | None = None,
 ) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *outputs, K): slide a kernel over 1, 2 or 3 spatial axes.
 
@@ -53,9 +54,13 @@ def conv(
       dilation: distance between taps.
       groups: number of separate channel groups. On CPU, under hand-written gradients, small groups are computed
         together: an infinity or NaN in one may reach its neighbours.
+      formulation: for tests and benchmarks: one of `fnn.ops.conv_forms.NAMES`, which then computes, on every platform
+        and under hand-written gradients, those of the three products it can; "direct" computes the others. None: as
+        the tables there say.
 
     Raises:
-      InputError: wrong rank, channels, groups, padding or dtypes; a window larger than the padded input.
+      InputError: wrong rank, channels, groups, padding or dtypes; a window larger than the padded input; an unknown
+        formulation.
 
     The 5x5 image and X-shaped filter of many lectures:
 
@@ -68,7 +73,7 @@ def conv(
      [2. 4. 3.]
      [2. 3. 4.]]
     """
-    stride, dilation = _check("conv", x, kernel, bias, stride, dilation, groups)
+    stride, dilation = _check("conv", x, kernel, bias, stride, dilation, groups, formulation)
     window = kernel.shape[:-2]
     if isinstance(padding, str) and padding in MODES:
         pairs = pad_pairs("conv", "SAME", x.shape[1:-1], window, stride, dilation)
@@ -76,7 +81,7 @@ def conv(
     sizes = x.shape[1:-1]
     pairs = pad_pairs("conv", padding, sizes, window, stride, dilation)
     output_sizes("conv", sizes, window, stride, dilation, pairs)
-    return rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
+    return rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
 
 
 def conv_transpose(
@@ -89,6 +94,7 @@ def conv_transpose(
     output_padding: Ints = 0,
     dilation: Ints = 1,
     groups: int = 1,
+    formulation: str | None = None,
 ) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *outputs, K): each input paints its window into the output.
 
@@ -97,7 +103,7 @@ def conv_transpose(
     This is the input gradient of a convolution from K to C channels (Dumoulin and Visin, 2016, chapter 4).
 
     Args:
-      x, kernel, bias, stride, dilation, groups: as for `conv`; kernel (*window, C/groups, K).
+      x, kernel, bias, stride, dilation, groups, formulation: as for `conv`; kernel (*window, C/groups, K).
       padding: what is cropped from the full output of size (n - 1) s + (f - 1) d + 1: nothing for "VALID"; for "SAME"
         down to n s; an integer or a (before, after) pair an axis.
       output_padding: entries added at the end of each axis, less than the stride or the dilation; they may receive
@@ -112,7 +118,7 @@ def conv_transpose(
     (1, 8, 8, 5)
     """
     name = "conv_transpose"
-    stride, dilation = _check(name, x, kernel, bias, stride, dilation, groups)
+    stride, dilation = _check(name, x, kernel, bias, stride, dilation, groups, formulation)
     window, inputs = kernel.shape[:-2], x.shape[1:-1]
     extra = sizes_of(name, "output_padding", output_padding, len(window), least=0)
     room = tuple(max(s, d) for s, d in zip(stride, dilation, strict=True))
@@ -137,10 +143,10 @@ def conv_transpose(
     require(min(sizes) >= 1, name, "padding that leaves an output", f"output {sizes}", "use less padding")
     # In the convolution from output to input, output_padding is padding that the last window does not reach.
     pairs = tuple((low, high - e) for (low, high), e in zip(pairs, extra, strict=True))
-    return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
+    return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
 
 
-def _check(name, x, kernel, bias, stride, dilation, groups):
+def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
     require_floats(name, x=x, kernel=kernel, bias=bias)
     rank = x.ndim - 2
     require(1 <= rank <= 3, name, "x of shape (N, *spatial, C) with 1 to 3 spatial axes", x.shape, "add or drop axes")
@@ -165,6 +171,8 @@ def _check(name, x, kernel, bias, stride, dilation, groups):
         f"{c} channels, x of shape {x.shape}",
         "put the channels last, or init the layer with an input like this one",
     )
+    known = formulation is None or formulation in forms.FORMULATIONS
+    require(known, name, f"a formulation among {list(forms.NAMES)}", repr(formulation), "leave it out")
     if bias is not None:
         require(bias.shape == (k,), name, f"a bias of shape {(k,)}", bias.shape, "one entry an output channel")
     return stride, dilation

@@ -15,6 +15,11 @@ from fnn.ops.conv_direct import ConvSpec
 BLOCK = 32  # channels of a block: on 28x28x128 in 4 and 32 groups, 32 beat 16 and 64
 
 
+def fits(spec: ConvSpec, w: jax.Array) -> bool:
+    """Several groups."""
+    return spec.groups > 1
+
+
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve each block of x with its block-diagonal kernel."""
     kernels = _kernels(spec, w)

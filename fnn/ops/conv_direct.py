@@ -10,7 +10,7 @@ d and padding l in front:
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ class ConvSpec:
     """The static half of a convolution: one entry an axis, padding in explicit pairs.
 
     `sizes` are the spatial sizes on the strided side: of x for a convolution, of the output for a transposed one.
+    `formulation` forces one of `conv_forms.NAMES`; None leaves the choice to its tables.
     """
 
     sizes: Sizes
@@ -34,6 +35,12 @@ class ConvSpec:
     padding: Pairs
     dilation: Sizes
     groups: int
+    formulation: str | None = None
+
+
+def fits(spec: ConvSpec, w: jax.Array) -> bool:
+    """Everything."""
+    return True
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -93,6 +100,17 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
         out_sharding=result_sharding(w),
     )
     return dw.astype(w.dtype)
+
+
+def mirrored(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> tuple[ConvSpec, jax.Array, jax.Array]:
+    """At stride 1 the input gradient is itself a convolution: its (spec, x, w)."""
+    window = w.shape[:-2]
+    padding = []
+    for n, f, d, (low, _), o in zip(spec.sizes, window, spec.dilation, spec.padding, dy.shape[1:-1], strict=True):
+        reach = (f - 1) * d
+        padding.append((reach - low, n - o + low))
+    flipped = lax.rev(exchange(spec.groups, w), range(len(window)))
+    return replace(spec, sizes=dy.shape[1:-1], padding=tuple(padding)), dy, flipped
 
 
 def exchange(groups: int, w: jax.Array) -> jax.Array:

@@ -13,6 +13,12 @@ from fnn.ops.conv_direct import ConvSpec, pad_axis
 from fnn.ops.window import Sizes
 
 
+def fits(spec: ConvSpec, w: jax.Array) -> bool:
+    """Dense, with windows no larger than the stride."""
+    axes = zip(w.shape[:-2], spec.stride, spec.dilation, strict=True)
+    return spec.groups == 1 and all((f - 1) * d < s and (f == 1 or d == 1) for f, s, d in axes)
+
+
 def _blocks(spec: ConvSpec, x: jax.Array, w: jax.Array, outputs: Sizes) -> jax.Array:
     """x -> (N, o_1, f_1, o_2, f_2, ..., C): the inputs under each window."""
     for i, (n, f, s, (low, _), o) in enumerate(

@@ -1,89 +1,177 @@
 """Which formulation of a convolution runs: one table for each of its three products.
 
-Every formulation is exact. The choice is made at trace time from static shapes; what is only good on XLA's CPU backend
-is chosen there alone, and any other platform gets the direct form.
+Every formulation is exact. The first row of a table whose condition holds is taken, at trace time, from static shapes.
+Rows for "cpu" count on that platform alone, through `lax.platform_dependent`; elsewhere the next row for all platforms
+does. `measured` names the row of benchmarks/results/operations.json that shows what the choice is worth.
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
-from fnn.core.sharding import contract
 from fnn.ops import conv_blocks as blocks
 from fnn.ops import conv_direct as direct
-from fnn.ops import conv_disjoint as disjoint
+from fnn.ops import conv_disjoint as matmul
+from fnn.ops import conv_patches as patches
+from fnn.ops import conv_phases as phases
+from fnn.ops import conv_planes as planes
+from fnn.ops import conv_separable as separable
 from fnn.ops import conv_shifted as shifted
-from fnn.ops.conv_direct import ConvSpec, pad_axis
+from fnn.ops import conv_wide as wide
+from fnn.ops.conv_direct import ConvSpec
 
-MOST_TAPS = 64  # beyond this, unrolled shifts make the program long and the direct form is not far behind
-MOST_COPIES = 1 << 22  # entries (16 MiB of float32): larger temporaries cost more in page faults than they save
+MOST_TAPS = (
+    64  # of a depthwise window: beyond this, unrolled shifts make the program long, and direct is not far behind
+)
+
+
+class Row(NamedTuple):
+    """A formulation, the condition under which it is taken, the platforms on which ("" for all), the measurement."""
+
+    formulation: ModuleType
+    when: Callable[[ConvSpec, jax.Array, jax.Array], bool]  # of spec, the array that is not the kernel, and the kernel
+    platform: str
+    measured: str
+
+
+def always(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """The last row's condition."""
+    return True
+
+
+def depthwise(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """One input channel a group."""
+    return shifted.fits(spec, w) and math.prod(w.shape[:-2]) <= MOST_TAPS
+
+
+def grouped(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """Several groups."""
+    return spec.groups > 1
+
+
+def disjoint(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """Windows that do not overlap."""
+    return matmul.fits(spec, w)
+
+
+def deep(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """3-D and dense."""
+    return planes.fits(spec, w)
+
+
+def beyond(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """A window larger than the image it reads."""
+    extents = [(f - 1) * d + 1 for f, d in zip(w.shape[:-2], spec.dilation, strict=True)]
+    return patches.fits(spec, w) and any(e > n for e, n in zip(extents, x.shape[1:-1], strict=True))
+
+
+def thin(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """At stride 1, few outputs of few inputs."""
+    return wide.fits(spec, w) and _few(*w.shape[-2:])
+
+
+def thin_back(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
+    """The same for the convolution that takes dy to dx."""
+    return wide.fits(spec, w) and _few(*w.shape[:-3:-1])
+
+
+def _few(inputs: int, outputs: int) -> bool:
+    return outputs <= 8 or (inputs <= 8 and outputs <= 20)
+
+
+def thin_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """At stride 1, one input channel or two, and few outputs."""
+    return wide.fits(spec, w) and w.shape[-2] <= 2 and w.shape[-1] <= 8
+
+
+def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """At stride 1, 12 to 32 channels on both sides."""
+    *window, c, k = w.shape
+    return separable.fits(spec, w) and max(window) <= 7 and min(c, k) >= 12 and max(c, k) <= 32
+
+
+def long_steps(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
+    """Windows of two strides and more."""
+    pairs = [*zip(w.shape[:-2], spec.stride, strict=True)]
+    return phases.fits(spec, w) and max(spec.stride) > 1 and all(f >= 2 * s for f, s in pairs)
+
+
+FORWARD = (
+    Row(matmul, disjoint, "", "conv 1x1, 8x56x56x64 to 256"),
+    Row(shifted, depthwise, "cpu", "conv depthwise 3x3, 8x56x56x96"),
+    Row(blocks, grouped, "cpu", "conv 3x3 groups 32, 8x28x28x128"),
+    Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
+    Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
+    Row(wide, thin, "cpu", "conv 5x5, 64x32x32x1 to 6"),
+    Row(direct, always, "", ""),
+)
+INPUT_GRADIENT = (
+    Row(matmul, disjoint, "", "conv 1x1, 8x56x56x64 to 256"),
+    Row(shifted, depthwise, "cpu", "conv depthwise 3x3, 8x56x56x96"),
+    Row(blocks, grouped, "cpu", "conv 3x3 groups 32, 8x28x28x128"),
+    Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
+    Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
+    Row(wide, thin_back, "cpu", "conv 5x5, 64x14x14x6 to 16"),
+    Row(phases, long_steps, "cpu", "conv 7x7 stride 2, 8x224x224x3 to 64"),
+    Row(direct, always, "", ""),
+)
+KERNEL_GRADIENT = (
+    Row(matmul, disjoint, "", "conv 1x1, 8x56x56x64 to 256"),
+    Row(shifted, depthwise, "cpu", "conv depthwise 3x3, 8x56x56x96"),
+    Row(blocks, grouped, "cpu", "conv 3x3 groups 32, 8x28x28x128"),
+    Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
+    Row(wide, thin_kernel, "cpu", "conv 5x5, 64x32x32x1 to 6"),
+    Row(separable, balanced, "cpu", "conv 3x3, 128x32x32x16 to 16"),
+    Row(direct, always, "", ""),
+)
+FORMULATIONS = {
+    "matmul": matmul,
+    "shifted": shifted,
+    "blocks": blocks,
+    "planes": planes,
+    "patches": patches,
+    "wide": wide,
+    "phases": phases,
+    "separable": separable,
+    "direct": direct,
+}
+NAMES = tuple(FORMULATIONS)
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve x with w."""
-    return _choose(_family(spec, w).forward, direct.forward, spec, x, w)
+    return _run(FORWARD, "forward", spec, x, w, x, w)
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Apply the adjoint of `forward` in x to dy."""
-    return _choose(_family(spec, w).input_gradient, direct.input_gradient, spec, dy, w)
+    return _run(INPUT_GRADIENT, "input_gradient", spec, dy, w, dy, w)
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Apply the adjoint of `forward` in w to dy; of w only shape, dtype and sharding count."""
-    family = _family(spec, w)
-    separable = family is direct and _separable(spec, w, x.shape[0])
-    cpu = kernel_gradient_separable if separable else family.kernel_gradient
-    return _choose(cpu, direct.kernel_gradient, spec, x, dy, w)
+    return _run(KERNEL_GRADIENT, "kernel_gradient", spec, x, w, x, dy, w)
 
 
-def _family(spec: ConvSpec, w: jax.Array) -> ModuleType:
-    if _disjoint(spec, w):
-        return disjoint
-    if _depthwise(spec, w):
-        return shifted
-    return blocks if spec.groups > 1 else direct
+def chosen(table: tuple[Row, ...], spec: ConvSpec, x: jax.Array, w: jax.Array) -> Row:
+    """The row that counts on CPU."""
+    return next(row for row in table if row.when(spec, x, w))
 
 
-def _choose(cpu: Callable, other: Callable, spec: ConvSpec, *args: jax.Array) -> jax.Array:
-    """`cpu` on that platform and `other` elsewhere, but matrix products everywhere."""
-    if cpu is other or cpu.__module__ == disjoint.__name__:
-        return cpu(spec, *args)
-    return lax.platform_dependent(*args, cpu=partial(cpu, spec), default=partial(other, spec))
-
-
-def _disjoint(spec: ConvSpec, w: jax.Array) -> bool:
-    window = w.shape[:-2]
-    return spec.groups == 1 and all(
-        (f - 1) * d < s and (f == 1 or d == 1) for f, s, d in zip(window, spec.stride, spec.dilation, strict=True)
-    )
-
-
-def _depthwise(spec: ConvSpec, w: jax.Array) -> bool:
-    return spec.groups > 1 and w.shape[-2] == 1 and math.prod(w.shape[:-2]) <= MOST_TAPS
-
-
-def _separable(spec: ConvSpec, w: jax.Array, batch: int) -> bool:
-    if not (set(spec.stride) == set(spec.dilation) == {1} and w.ndim == 4):
-        return False
-    fh, fw, c, k = w.shape
-    copies = batch * math.prod(spec.sizes) * max(fw * c, fh * k)
-    return copies <= MOST_COPIES and max(fh, fw) <= 7 and (c == 1 or 32 <= min(c, k) <= 128)
-
-
-def kernel_gradient_separable(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """2-D, stride 1: row patches of x against column copies of dy, all taps in one product (fw c) by (fh k)."""
-    fh, fw, c, k = w.shape
-    height, width = dy.shape[1:3]
-    (top, _), (left, _) = spec.padding
-    x = pad_axis(x, 1, top, height + fh - 1 - x.shape[1] - top)
-    x = pad_axis(x, 2, left, width + fw - 1 - x.shape[2] - left)
-    rows = jnp.concatenate([x[:, :, j : j + width] for j in range(fw)], axis=-1)
-    columns = jnp.concatenate([pad_axis(dy, 1, i, fh - 1 - i) for i in range(fh)], axis=-1)
-    dw = contract(rows, columns, ((0, 1, 2), (0, 1, 2)), like=w)
-    return dw.reshape(fw, c, fh, k).transpose(2, 0, 1, 3)
+def _run(
+    table: tuple[Row, ...], product: str, spec: ConvSpec, x: jax.Array, w: jax.Array, *args: jax.Array
+) -> jax.Array:
+    """`x` and `w` for the choice, `args` for the product. A forced formulation runs wherever it has this product."""
+    if spec.formulation is not None:
+        forced = FORMULATIONS[spec.formulation]
+        fits = hasattr(forced, product) and forced.fits(spec, w)
+        return getattr(forced if fits else direct, product)(spec, *args)
+    here = chosen(table, spec, x, w)
+    there = next(row for row in table if not row.platform and row.when(spec, x, w))
+    run, other = (partial(getattr(row.formulation, product), spec) for row in (here, there))
+    return run(*args) if here is there else lax.platform_dependent(*args, default=other, **{here.platform: run})

@@ -17,6 +17,11 @@ from fnn.ops.conv_direct import ConvSpec, each_tap, pad_axis, tap_views
 SLICES = 8  # bands of a long sum; 8 to 16 measured alike
 
 
+def fits(spec: ConvSpec, w: jax.Array) -> bool:
+    """One input channel a group."""
+    return spec.groups > 1 and w.shape[-2] == 1
+
+
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """The sum over taps of a shifted x times the tap."""
     wide = wide_dtype(x)

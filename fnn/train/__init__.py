@@ -1,5 +1,6 @@
 """Training: a state, a step, evaluation, and a loop over any batches."""
 
+from fnn.train.compiler import compiler_options as compiler_options
 from fnn.train.evaluate import evaluate as evaluate
 from fnn.train.loop import Event as Event
 from fnn.train.loop import NonFiniteLoss as NonFiniteLoss

@@ -5,7 +5,7 @@ updates, opt_state' = optimizer(d loss / d params)                params' = para
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import optax
 
 from fnn.core.errors import require
 from fnn.core.layer import Layer, Params, State
+from fnn.train import compiler
 from fnn.train.batch import mean, named_functions, split_batch
 
 Measure = Callable[[Any, Any], jax.Array]
@@ -64,6 +65,7 @@ def make_step(
     *,
     penalty: Callable[[Params], jax.Array] | None = None,
     metrics: Mapping[str, Measure] | None = None,
+    compiler_options: Mapping[str, str] | None = None,
 ) -> Callable[[TrainState, tuple], tuple[TrainState, dict[str, jax.Array]]]:
     """A jitted `step(train_state, (x, labels)) -> (train_state, measures)`.
 
@@ -78,12 +80,16 @@ def make_step(
       optimizer: any optax optimiser.
       penalty: `params -> ()`, added to the loss: weight decay, for example.
       metrics: further numbers by name, each as `loss`; they are measured on the training outputs, before the update.
+      compiler_options: options of XLA for this step alone. None: those of `fnn.train.compiler_options()`, which make
+        it faster on CPU; `{}`: none. Inside another jit the outer function's options count.
 
     Returns:
       The step. Its measures are scalars: "loss", penalty included, and the metrics, still on the device.
+      `step.lower(train_state, batch)` gives its program without running it, a `jax.stages.Lowered`.
 
     Raises:
-      InputError: a metric called "loss"; when called, a batch that is no pair (x, labels) of equal length, or empty.
+      InputError: a metric called "loss", compiler_options that are no mapping; when called, a batch that is no pair
+        (x, labels) of equal length, or empty.
 
     >>> import jax, jax.numpy as jnp, fnn, optax
     >>> step = make_step(fnn.dense(1), lambda y, t: (y - t) ** 2, optax.sgd(0.1))
@@ -97,13 +103,14 @@ def make_step(
         "loss" not in dict(functions), "make_step", "metrics with other names", "loss", "the loss is reported anyway"
     )
 
+    compiler.validate(compiler_options)
+
     def objective(params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
         outputs, state = layer.apply(params, state, x, train=True, key=key)
         value = mean(loss(outputs, labels)) + (0.0 if penalty is None else penalty(params))
         require(value.shape == (), "make_step", "a penalty of shape ()", value.shape, "sum the penalty to one number")
         return value, (state, {name: mean(f(outputs, labels)) for name, f in functions})
 
-    @partial(jax.jit, donate_argnums=0)
     def update(now: TrainState, x: Any, labels: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         differentiate = jax.value_and_grad(objective, has_aux=True)
         key = jax.random.fold_in(now.key, now.step)
@@ -113,12 +120,27 @@ def make_step(
         kept = jax.tree.map(partial(jnp.where, jnp.isfinite(value)), new, now[:3])
         return TrainState(*kept, now.step + 1, now.key), {"loss": value, **measures}
 
-    def step(train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
+    @cache
+    def jitted(nested: bool) -> Callable:
+        # Not before the first call: asking for options starts JAX's backend. In a nested jit JAX refuses them.
+        return jax.jit(update, donate_argnums=0, compiler_options=None if nested else compiler.choose(compiler_options))
+
+    def checked(train_state: TrainState, batch: tuple) -> tuple[Callable, tuple]:
         deleted = getattr(getattr(train_state, "step", None), "is_deleted", bool)  # tracers and NumPy arrays have none
         alive = isinstance(train_state, TrainState) and not deleted()
         got = "one that was donated to an earlier step" if isinstance(train_state, TrainState) else type(train_state)
         require(alive, "step", "a TrainState with live arrays", got, "pass the one that the last step returned")
         x, labels, _ = split_batch("step", batch)
-        return update(train_state, x, labels)
+        args = (train_state, x, labels)
+        return jitted(any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args))), args
 
+    def step(train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
+        run, args = checked(train_state, batch)
+        return run(*args)
+
+    def lower(train_state: TrainState, batch: tuple) -> jax.stages.Lowered:
+        run, args = checked(train_state, batch)
+        return run.lower(*args)
+
+    step.lower = lower
     return step
