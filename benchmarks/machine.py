@@ -2,12 +2,81 @@
 
 import os
 import platform
-from importlib.metadata import version
+import time
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
 
 RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch")
+DISTURBED = 0.1  # of the cores, taken by other processes: above that a reader is warned
+
+
+def cores() -> int:
+    """The cores this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_average() -> list[float]:
+    """Runnable processes over the last 1, 5 and 15 minutes; our own are among them."""
+    return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else []
+
+
+def busy_seconds() -> float | None:
+    """Processor time that all processes have used since the machine started; None where the system does not tell."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return None
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, path.read_text().splitlines()[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def process_seconds(pid: int) -> float:
+    """Processor time of one process with its threads; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Others:
+    """The share of the cores that other processes took since `start`.
+
+    The load average cannot tell them from our own threads. PyTorch's threads wait for each other at the end of every
+    loop, and one core taken away makes them many times slower, JAX's less than twice: a disturbed run flatters fnn.
+
+    Args:
+      ours: ids of our processes.
+    """
+
+    def __init__(self, ours: Iterable[int]):
+        self._ours = {*ours, os.getpid()}
+        self._start = self._now()
+
+    def _now(self) -> tuple[float, float | None]:
+        busy = busy_seconds()
+        return time.perf_counter(), None if busy is None else busy - sum(map(process_seconds, self._ours))
+
+    def share(self) -> float | None:
+        """0 for a quiet machine, 1 if they had all cores; None where the system does not tell."""
+        (begin, before), (end, after) = self._start, self._now()
+        if before is None or after is None:
+            return None
+        return round(min(1.0, max(0.0, (after - before) / ((end - begin) * (os.cpu_count() or 1)))), 3)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that are installed."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def describe():
@@ -23,6 +92,8 @@ def describe():
         "python": platform.python_version(),
         "platform": f"{device.platform}: {device.device_kind}",
         "processor": model,
-        "cores": os.cpu_count(),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "cores": cores(),
+        "load_average": load_average(),
+        "libraries": versions(),
+        "date": time.strftime("%Y-%m-%d"),
     }

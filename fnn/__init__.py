@@ -1,11 +1,9 @@
 """Neural networks as plain JAX functions, with backward rules written by hand and proven."""
 
-from fnn import check as check
-from fnn import data as data
-from fnn import inspect as inspect
-from fnn import models as models
+import importlib
+from typing import TYPE_CHECKING
+
 from fnn import ops as ops
-from fnn import train as train
 from fnn.core.combinators import concat as concat
 from fnn.core.combinators import identity as identity
 from fnn.core.combinators import parallel as parallel
@@ -19,7 +17,6 @@ from fnn.core.layer import lift as lift
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
 from fnn.core.rule import rules as rules
-from fnn.inspect.summary import summary as summary
 from fnn.layers.activation import elu as elu
 from fnn.layers.activation import gelu as gelu
 from fnn.layers.activation import leaky_relu as leaky_relu
@@ -56,3 +53,24 @@ from fnn.ops.metric import top_k_accuracy as top_k_accuracy
 from fnn.ops.metric import zero_one as zero_one
 from fnn.ops.penalty import decay_mask as decay_mask
 from fnn.ops.penalty import l2_penalty as l2_penalty
+
+if TYPE_CHECKING:
+    from fnn import check as check
+    from fnn import data as data
+    from fnn import inspect as inspect
+    from fnn import models as models
+    from fnn import train as train
+    from fnn.inspect.summary import summary as summary
+else:
+    # Loaded at first use (PEP 562): together they cost four times the rest, and only `check` and `train` need optax.
+    _LATE = ("check", "data", "inspect", "models", "train")
+
+    def __getattr__(name):
+        if name in _LATE:
+            return importlib.import_module(f"fnn.{name}")
+        if name == "summary":
+            return __getattr__("inspect").summary
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *_LATE, "summary"})

@@ -54,24 +54,18 @@ def require_floats(where: str, **arrays: object) -> None:
 
     Entries that are None (an absent bias) are passed over.
     """
-    dtypes = {}
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        require(
-            hasattr(array, "dtype"), where, f"an array for {name}", type(array).__name__, "pass a jax or numpy array"
-        )
-        require(
-            jnp.issubdtype(array.dtype, jnp.floating),
-            where,
-            f"a floating-point {name}",
-            f"{array.dtype} of shape {array.shape}",
-            f"convert it, for example {name}.astype(jnp.float32)",
-        )
-        dtypes[name] = str(array.dtype)
-    if len(set(dtypes.values())) > 1:
-        came = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
-        raise InputError(where, "one dtype for all arguments", came, "cast them to one dtype with .astype")
+    came = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in came.items():
+        # Messages are made only for errors: this runs at every call, where its strings would cost more than a product.
+        if not hasattr(array, "dtype"):
+            got = type(array).__name__
+            raise InputError(where, f"an array for {name}", got, "pass a jax or numpy array")
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            got, fix = f"{array.dtype} of shape {array.shape}", f"convert it, for example {name}.astype(jnp.float32)"
+            raise InputError(where, f"a floating-point {name}", got, fix)
+    if len({array.dtype for array in came.values()}) > 1:
+        got = ", ".join(f"{name} {array.dtype}" for name, array in came.items())
+        raise InputError(where, "one dtype for all arguments", got, "cast them to one dtype with .astype")
 
 
 def require_key(where: str, key: object) -> None:

@@ -30,6 +30,7 @@ class _Modes:
 # A user context is part of the key of every jit and trace cache: a function compiled in one mode never runs in another.
 _modes = jax.make_user_context(_Modes())
 _registry: dict[str, "Rule"] = {}
+_NUMPY = (np.ndarray, np.generic)
 
 
 @contextmanager
@@ -88,6 +89,8 @@ class Rule:
       reference: `(spec, *args) -> output`, the textbook formula in loops, for tests alone.
       cases: arguments that exercise every option; `fnn.core.cases.case` makes one.
 
+    Called on arrays, outside any transformation, `fwd` ("hand") or `forward` ("auto") runs as one compiled program.
+
     Raises:
       InputError: no cases, or another rule already has this name.
     """
@@ -99,6 +102,7 @@ class Rule:
     reference: Callable
     cases: tuple[Case, ...]
     _hand: Callable = dataclasses.field(init=False, repr=False)
+    _eager: dict[Mode, Callable] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
         where = f"Rule {self.name!r}"
@@ -111,23 +115,30 @@ class Rule:
             raise InputError(where, "a new name", f"one registered by {old.fwd.__module__}", "choose another name")
 
         object.__setattr__(self, "_hand", by_hand(self.fwd, self.bwd))
+        eager = {"hand": _output_of(self.fwd), "auto": self.forward}
+        object.__setattr__(self, "_eager", {mode: jax.jit(f, static_argnums=0) for mode, f in eager.items()})
         _registry[self.name] = self
 
     def __call__(self, spec: Hashable, *args: Any) -> Any:
         """Run the operation, differentiated as `gradients` says."""
         # Outside jit a NumPy array would bring NumPy's arithmetic along: other promotion, no bfloat16 products.
-        args = tuple(jnp.asarray(a) if isinstance(a, np.ndarray | np.generic) else a for a in args)
-        if _modes.value.of(self.name) == "auto":
-            return self.forward(spec, *args)
-        return self._hand(spec, *args)
+        args = tuple(jnp.asarray(a) if isinstance(a, _NUMPY) else a for a in args)
+        mode = _modes.value.of(self.name)
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+            # Nothing is differentiated: one dispatch instead of one an operation, and the compiler drops the residuals.
+            return self._eager[mode](spec, *args)
+        return self.forward(spec, *args) if mode == "auto" else self._hand(spec, *args)
 
 
 def by_hand(fwd: Callable, bwd: Callable) -> Callable:
     """The operation `(spec, *args) -> output` that these two make, fit for `shard_map`; nothing is registered."""
+    hand = jax.custom_vjp(_output_of(fwd), nondiff_argnums=(0,))
+    hand.defvjp(fwd, bwd)
+    return lambda spec, *args: hand(spec, *align(*args))
 
+
+def _output_of(fwd: Callable) -> Callable:
     def primal(spec: Hashable, *args: Any) -> Any:
         return fwd(spec, *args)[0]
 
-    hand = jax.custom_vjp(primal, nondiff_argnums=(0,))
-    hand.defvjp(fwd, bwd)
-    return lambda spec, *args: hand(spec, *align(*args))
+    return primal

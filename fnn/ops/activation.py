@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from fnn.core.cases import Case, case, normal
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
+from fnn.core.kept import kept
 from fnn.core.rule import Rule
 
 _C = 0.044715
@@ -62,6 +63,7 @@ def _dgelu(approximate, x):
 
 
 # name: f(option, x), then dx(option, saved, dy) and what is saved.
+
 _TABLE = {
     "relu": (lambda _, x: _relu(x), lambda _, y, dy: jnp.where(y > 0, dy, 0), "y"),
     "leaky_relu": (lambda s, x: jnp.where(x > 0, x, s * x), lambda s, y, dy: jnp.where(y > 0, dy, s * dy), "y"),
@@ -176,7 +178,7 @@ def _register(name: str, textbook: Callable, *options: Any) -> Rule:
     f, pull, saves = _TABLE[name]
 
     def fwd(option, x):
-        y = f(option, x)
+        y = kept(f(option, x))
         return y, y if saves == "y" else x
 
     def bwd(option, saved, dy):

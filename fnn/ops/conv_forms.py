@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 from jax import lax
 
+from fnn.core.sharding import whole_batch
 from fnn.ops import conv_blocks as blocks
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_disjoint as matmul
@@ -85,8 +86,8 @@ def _few(inputs: int, outputs: int) -> bool:
 
 
 def thin_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
-    """At stride 1, one input channel or two, and few outputs."""
-    return wide.fits(spec, w) and w.shape[-2] <= 2 and w.shape[-1] <= 8
+    """At stride 1, one input channel or two, and few outputs; a split batch would add the wider kernels up."""
+    return wide.fits(spec, w) and whole_batch(x) and w.shape[-2] <= 2 and w.shape[-1] <= 8
 
 
 def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:

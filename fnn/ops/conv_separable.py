@@ -30,10 +30,10 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     fh, fw, c, k = w.shape
     height, width = dy.shape[1:3]
     (top, _), (left, _) = spec.padding
-    x = pad_axis(x, 2, left, width + fw - 1 - x.shape[2] - left)
 
     def copies(x: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = pad_axis(x, 1, top, height + fh - 1 - x.shape[1] - top)
+        x = pad_axis(x, 2, left, width + fw - 1 - x.shape[2] - left)
         rows = jnp.concatenate([x[..., j : j + width, :] for j in range(fw)], axis=-1)
         return rows, jnp.concatenate([pad_axis(dy, 1, i, fh - 1 - i) for i in range(fh)], axis=-1)
 

@@ -29,6 +29,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     if b == 1:
         return direct.forward(spec, x, w)
     y = direct.forward(replace(spec, stride=(1, b)), x, _widen(w, b))
+    y = y.reshape(*y.shape[:-1], b, w.shape[-1])  # in two steps: all that a sharded reshape allows
     return y.reshape(*y.shape[:2], outputs, w.shape[-1])
 
 
@@ -43,7 +44,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     if b == 1:
         return direct.kernel_gradient(spec, x, dy, w)
     fh, fw, c, k = w.shape
-    folded = dy.reshape(*dy.shape[:2], dy.shape[2] // b, b * k)
+    folded = dy.reshape(*dy.shape[:2], dy.shape[2] // b, b, k).reshape(*dy.shape[:2], dy.shape[2] // b, b * k)
     like = jax.eval_shape(lambda w: _widen(w, b), w)
     dw = direct.kernel_gradient(replace(spec, stride=(1, b)), x, folded, like).reshape(fh, fw + b - 1, c, b, k)
     return sum(dw[:, r : r + fw, :, r] for r in range(b))

@@ -1,12 +1,15 @@
 """Options for XLA that make a compiled training step faster. They belong to that step: no environment variable is set.
 
-On CPU, XLA gives most 2-D convolutions to a library path that is slow for many gradients; the first option keeps that
-path for matrix products and reductions alone, the second orders the program so that less memory is alive at a time.
+On CPU, XLA gives most 2-D convolutions to a library path that is slow for many gradients: the first option keeps that
+path for matrix products and reductions alone. The second orders the program so that less memory is alive at a time. The
+third, for programs of small arrays, cuts the temporary memory into pieces small enough for the C library to use again;
+a larger one is fetched from the operating system anew in every step, and touching it costs up to a third of the time.
 Measured in benchmarks/results/report.md, where every peer library runs with and without them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import jax
 
@@ -18,48 +21,50 @@ _TUNED = {
         "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
     }
 }
+_PIECE = "xla_multiheap_size_constraint_per_heap"
+# glibc uses freed memory again up to pieces of 32 MiB; 16 measured better. XLA warns of each array that exceeds the
+# piece, and makes some of its own (padded, transposed): so there must be room for more than the program's largest.
+_PIECES = (16 << 20, 32 << 20)
+_ROOM = 1.5
 
 
-def compiler_options(platform: str | None = None) -> dict[str, str]:
+def compiler_options(program: jax.stages.Traced | None = None, *, platform: str | None = None) -> dict[str, str]:
     """The options of XLA that `make_step` gives its program; for any `jax.jit(..., compiler_options=...)`.
 
     They are experimental options of XLA. Each is tried once a process; one that this jaxlib does not know is left out.
 
     Args:
+      program: `jax.jit(f).trace(*args)`; with it, options that depend on the size of its arrays are chosen too.
       platform: "cpu", "gpu" or "tpu"; that of the default device when None. Only "cpu" has options so far.
 
     Returns:
       A new dict from names to values, empty where none helps.
 
     Raises:
-      InputError: a platform that is no string.
+      InputError: a program that was not traced; a platform that is no string.
 
     >>> import jax
-    >>> step = jax.jit(lambda x: x + 1.0, compiler_options=compiler_options())
-    >>> float(step(1.0))
+    >>> options = compiler_options(jax.jit(lambda x: x + 1.0).trace(1.0))
+    >>> float(jax.jit(lambda x: x + 1.0, compiler_options=options)(1.0))
     2.0
     """
-    require(
-        platform is None or isinstance(platform, str),
-        "compiler_options",
-        '"cpu", "gpu", "tpu" or None',
-        repr(platform),
-        "name the platform",
-    )
-    return {
-        name: value for name, value in _TUNED.get(platform or _default_platform(), {}).items() if _known(name, value)
-    }
+    where = "compiler_options"
+    ok = platform is None or isinstance(platform, str)
+    require(ok, where, '"cpu", "gpu", "tpu" or None', repr(platform), "name the platform")
+    ok = program is None or isinstance(program, jax.stages.Traced)
+    require(ok, where, "a traced program", type(program).__name__, "pass jax.jit(f).trace(*args)")
+    options = dict(_TUNED.get(platform or _default_platform(), {}))
+    if options and program is not None:
+        room = _ROOM * max(_sizes(program.jaxpr.jaxpr), default=0)
+        piece = next((piece for piece in _PIECES if room <= piece), None)
+        options.update({} if piece is None else {_PIECE: str(piece)})
+    return {name: value for name, value in options.items() if _known(name, value)}
 
 
 def validate(options: Mapping[str, str] | None) -> None:
     """Refuse what is neither None nor a mapping of names."""
     ok = options is None or (isinstance(options, Mapping) and all(isinstance(name, str) for name in options))
     require(ok, "make_step", "compiler_options {name: value} or None", repr(options), "pass {} for none at all")
-
-
-def choose(options: Mapping[str, str] | None) -> dict[str, str]:
-    """What a step compiles with: fnn's own options for None, else exactly what the caller gave."""
-    return compiler_options() if options is None else dict(options)
 
 
 def _default_platform() -> str:
@@ -77,3 +82,14 @@ def _known(name: str, value: str) -> bool:
     except Exception:  # which class it is has changed between versions of JAX
         return False
     return True
+
+
+def _sizes(jaxpr: Any) -> Iterator[int]:
+    """Bytes of every array that a program makes, inner programs included."""
+    for equation in jaxpr.eqns:
+        for out in equation.outvars:
+            yield getattr(out.aval, "size", 0) * getattr(getattr(out.aval, "dtype", None), "itemsize", 0)
+        for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from _sizes(inner)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fnn.core.errors import require
@@ -120,10 +121,23 @@ def make_step(
         kept = jax.tree.map(partial(jnp.where, jnp.isfinite(value)), new, now[:3])
         return TrainState(*kept, now.step + 1, now.key), {"loss": value, **measures}
 
+    plain = jax.jit(update, donate_argnums=0)  # inside another jit, which refuses options
+
     @cache
-    def jitted(nested: bool) -> Callable:
-        # Not before the first call: asking for options starts JAX's backend. In a nested jit JAX refuses them.
-        return jax.jit(update, donate_argnums=0, compiler_options=None if nested else compiler.choose(compiler_options))
+    def tuned(options: tuple) -> Callable:
+        return jax.jit(update, donate_argnums=0, compiler_options=dict(options))
+
+    by_shape: dict[tuple, Callable] = {}
+
+    def jitted(*args: Any) -> Callable:
+        leaves = jax.tree.leaves(args)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return plain
+        shapes = tuple(np.shape(leaf) for leaf in leaves)
+        if shapes not in by_shape:
+            options = compiler.compiler_options(plain.trace(*args)) if compiler_options is None else compiler_options
+            by_shape[shapes] = tuned(tuple(options.items()))
+        return by_shape[shapes]
 
     def checked(train_state: TrainState, batch: tuple) -> tuple[Callable, tuple]:
         deleted = getattr(getattr(train_state, "step", None), "is_deleted", bool)  # tracers and NumPy arrays have none
@@ -131,8 +145,7 @@ def make_step(
         got = "one that was donated to an earlier step" if isinstance(train_state, TrainState) else type(train_state)
         require(alive, "step", "a TrainState with live arrays", got, "pass the one that the last step returned")
         x, labels, _ = split_batch("step", batch)
-        args = (train_state, x, labels)
-        return jitted(any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args))), args
+        return jitted(train_state, x, labels), (train_state, x, labels)
 
     def step(train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
         run, args = checked(train_state, batch)

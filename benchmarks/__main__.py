@@ -1,0 +1,160 @@
+"""Training steps and operations of fnn against other libraries.
+
+    python -m benchmarks                       about half an hour; writes benchmarks/results/ and the README's table
+    python -m benchmarks --quick               under five minutes: the small networks, an operation of each kind,
+                                               the peers at their defaults and eager PyTorch, in five rounds
+    python -m benchmarks --only resnet20 conv  networks and operations whose name has one of these words
+
+Only a run of all networks, or of all operations, replaces results; --quick and --only write to out/benchmarks/.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.machine import RESULTS, cores, describe
+from benchmarks.measure import Program, measure
+from benchmarks.networks import NETWORKS
+from benchmarks.operations import OPERATIONS, QUICK
+from benchmarks.worker import Worker
+
+OUT = Path(__file__).parent.parent / "out" / "benchmarks"
+# What to import for a library, and what to install.
+PACKAGES = {
+    "stax": ("jax", "jax"),
+    "flax.nnx": ("flax", "flax"),
+    "equinox": ("equinox", "equinox"),
+    "haiku": ("haiku", "dm-haiku"),
+    "torch": ("torch", "torch"),
+}
+PEERS = [library for library in PACKAGES if library != "torch"]
+FNN = ("hand", "auto", "auto, defaults", "hand, defaults")
+TORCH = ("contiguous", "channels last", "compiled")
+# The largest whose programs compile and run within a minute in all.
+QUICK_NETWORKS = ("mlp", "lenet5", "mnist_cnn", "convnetjs")
+QUICK_ROUNDS, QUICK_CAP = 5, 10.0
+OPERATION_ROUNDS, OPERATION_CAP, OPERATION_TURN = 15, 5.0, 0.1  # most take milliseconds
+
+Choices = list[tuple[str, str]]
+
+
+def missing() -> list[str]:
+    """Libraries to compare with that are not installed."""
+    return [library for library, (module, _) in PACKAGES.items() if find_spec(module) is None]
+
+
+def network_programs(quick: bool) -> Choices:
+    """Libraries and variants of a training step."""
+    if quick:
+        return [("fnn", v) for v in FNN[:3]] + [(p, "defaults") for p in PEERS] + [("torch", v) for v in TORCH[:2]]
+    jax = [("fnn", v) for v in FNN] + [(p, v) for v in ("defaults", "options") for p in PEERS]
+    return jax + [("torch", v) for v in TORCH]
+
+
+def operation_programs() -> Choices:
+    """Libraries and variants of an operation."""
+    return [("fnn", v) for v in FNN[:3]] + [("torch", v) for v in TORCH[:2]]
+
+
+def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:
+    """Records of the networks; each has fresh processes, so that no program inherits another network's memory."""
+    for name in names:
+        network = NETWORKS[name]
+        say(f"{network.title}, batch {'x'.join(map(str, network.input))}")
+        with ExitStack() as stack:
+            workers = _workers(stack, choices)
+            programs = [Program(library, variant, workers[library == "torch"]) for library, variant in choices]
+            record = measure("benchmarks.networks.libraries", name, programs, say=say, **limits)
+        yield {"title": network.title, "input": list(network.input), **record}
+
+
+def run_operations(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:
+    """Records of the operations, all in the same two processes."""
+    with ExitStack() as stack:
+        workers = _workers(stack, choices if names else [])
+        for name in names:
+            say(name)
+            programs = [Program(library, variant, workers[library == "torch"]) for library, variant in choices]
+            yield measure("benchmarks.operations", name, programs, say=say, **limits)
+            for worker in workers.values():
+                worker.ask("forget")
+
+
+def _workers(stack: ExitStack, choices: Choices) -> dict[bool, Worker]:
+    """A worker for JAX (False) and, where PyTorch takes part, one for it (True)."""
+    kinds = {library == "torch" for library, _ in choices}
+    words = {False: ("jax",), True: ("torch", str(cores()))}
+    return {torch: stack.enter_context(Worker(*words[torch])) for torch in sorted(kinds)}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; 1 if a program disagreed, or fnn itself failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under five minutes; see the module's text")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="names that contain one of these words")
+    parser.add_argument("--networks", action="store_true", help="training steps only")
+    parser.add_argument("--operations", action="store_true", help="operations only")
+    parser.add_argument("--rounds", type=int, help="at most so many rounds")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    options = parser.parse_args(words)
+    absent = missing()
+    for library in absent:
+        print(
+            f'{library} is left out: {PACKAGES[library][1]} is not installed; pip install -e ".[bench]" installs all.'
+        )
+
+    def wanted(names, quick):
+        chosen = [name for name in names if not options.quick or name in quick]
+        return [name for name in chosen if not options.only or any(word in name for word in options.only)]
+
+    both = options.networks == options.operations
+    start, complete = time.perf_counter(), not (options.quick or options.only or options.rounds)
+    reports = {}
+    if both or options.networks:
+        choices = [choice for choice in network_programs(options.quick) if choice[0] not in absent]
+        limits = {"most_rounds": QUICK_ROUNDS, "cap": QUICK_CAP} if options.quick else {}
+        limits |= {"most_rounds": options.rounds} if options.rounds else {}
+        reports["networks"] = (run_networks, wanted(NETWORKS, QUICK_NETWORKS), choices, limits)
+    if both or options.operations:
+        choices = [choice for choice in operation_programs() if choice[0] not in absent]
+        limits = {"most_rounds": QUICK_ROUNDS if options.quick else OPERATION_ROUNDS, "cap": OPERATION_CAP}
+        limits["turn_seconds"] = OPERATION_TURN
+        limits |= {"most_rounds": options.rounds} if options.rounds else {}
+        reports["operations"] = (run_operations, wanted(OPERATIONS, QUICK), choices, limits)
+    folder = RESULTS if complete else OUT
+    status = 0
+    for kind, (run, names, choices, limits) in reports.items():
+        found = {"machine": describe(), "subjects": []}
+        for record in run(names, choices, print, **limits):
+            found["subjects"].append(record)
+            if not options.no_write:
+                save(OUT, kind, found)  # what a broken run leaves behind
+        found["minutes"] = round((time.perf_counter() - start) / 60, 1)
+        status |= wrong(found["subjects"])
+        if names and not options.no_write:
+            save(folder, kind, found)
+    if not options.no_write:
+        report.write(folder, report.README if complete else None)
+        print(f"{folder / 'report.md'}, after {(time.perf_counter() - start) / 60:.1f} minutes")
+    return status
+
+
+def save(folder: Path, kind: str, found: dict) -> None:
+    """Write one file of results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{kind}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def wrong(records: Sequence[dict]) -> int:
+    """1 if fnn failed or any program disagreed: a rival that lacks a layer is no error, a wrong gradient is."""
+    failed = [p for record in records for p in record["programs"] if "error" in p]
+    return int(any(p["library"] == "fnn" or p["error"].startswith("Disagrees") for p in failed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

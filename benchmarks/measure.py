@@ -1,0 +1,137 @@
+"""One subject, many programs: build them, show that they compute the same, compile, warm up, and time them in turns.
+
+A subject is a network or an operation; its programs come from `build(name, library, variant)` of the source module and
+have `first()`, `prepare()` and `run(steps)`. A program that fails or disagrees is left out, and the record says why.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import rounds
+from benchmarks.machine import DISTURBED, Others, load_average
+from benchmarks.networks.agree import GRADIENT_TOLERANCE, LOSS_TOLERANCE, differences
+from benchmarks.worker import ProgramError, Worker
+
+REFERENCE = "fnn, hand"  # ratios are to this one
+TRUTH = ("fnn, auto, defaults", "fnn, auto")  # all must compute what JAX makes of the plain formulas
+
+
+@dataclass
+class Program:
+    """What is known of one program so far; `error` is the sentence that ended it."""
+
+    library: str
+    variant: str
+    worker: Worker = field(repr=False)
+    found: dict = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How reports call it."""
+        return f"{self.library}, {self.variant}"
+
+
+def measure(
+    source: str,
+    name: str,
+    programs: Sequence[Program],
+    *,
+    most_rounds: int = rounds.ROUNDS,
+    cap: float = rounds.CAP_SECONDS,
+    turn_seconds: float = rounds.TURN_SECONDS,
+    say: Callable[[str], None] = print,
+) -> dict:
+    """The record of one subject: a dict for JSON.
+
+    Args:
+      source: module with `build`.
+      name: the subject, as the source knows it.
+      programs: in the order in which they are built; they share workers.
+      most_rounds, cap: see `rounds.turns_of`.
+      turn_seconds: about how long a turn takes.
+      say: receives lines of progress.
+    """
+    record = {"name": name, "reference": REFERENCE, "load_before": load_average()}
+    for each in programs:
+        _try(each, "build", source=source, name=name, library=each.library, variant=each.variant)
+    _require_equal(programs)
+    for each in programs:
+        costs = _try(each, "prepare")
+        if each.error is None:
+            each.found |= costs
+    for each in programs:
+        _try(each, "run", steps=1)  # the first step after compiling touches its memory for the first time
+        seconds = _try(each, "run", steps=1)
+        if each.error is None:
+            each.found["steps"] = rounds.steps_of_turn(seconds, turn_seconds)
+            each.found["turn_seconds"] = seconds * each.found["steps"]
+    ready = {each.label: each for each in programs if each.error is None}
+    turns = rounds.turns_of(
+        {label: each.found["turn_seconds"] for label, each in ready.items()}, rounds=most_rounds, cap=cap
+    )
+
+    def turn(label: str) -> float | None:
+        seconds = _try(ready[label], "run", steps=ready[label].found["steps"])
+        return None if seconds is None else seconds / ready[label].found["steps"]
+
+    others = Others({each.worker.pid for each in programs})
+    times = rounds.take_turns(rounds.plan(turns, REFERENCE), turn)
+    record |= {"load_after": load_average(), "others_share": others.share()}
+    if (record["others_share"] or 0.0) > DISTURBED:
+        say(f"  other processes took {record['others_share']:.0%} of the cores: these times mean little")
+    found = rounds.statistics(times, REFERENCE)
+    for each in programs:
+        each.found |= found.get(each.label, {})
+        say(f"  {each.label:28s} {_line(each)}")
+    record["programs"] = [_record(each) for each in programs]
+    return record
+
+
+def _try(program: Program, do: str, **request):
+    if program.error is not None:
+        return None
+    try:
+        return program.worker.ask(do, label=program.label, **request)
+    except ProgramError as failure:
+        program.error = str(failure)
+        return None
+
+
+def _require_equal(programs: Sequence[Program]) -> None:
+    """Compare every program with the truth: loss and first gradient. Those that differ are out before any timing."""
+    truth = None
+    order = sorted(programs, key=lambda each: TRUTH.index(each.label) if each.label in TRUTH else len(TRUTH))
+    with tempfile.TemporaryDirectory() as folder:
+        for each in order:
+            path = Path(folder) / "gradient.npz"
+            loss = _try(each, "first", path=str(path))
+            if loss is None:
+                continue
+            with np.load(path) as stored:
+                gradient = {name: stored[name] for name in stored.files}
+            truth = truth or (loss, gradient)
+            errors = differences((loss, gradient), truth)
+            loss_error, worst = errors.pop("loss"), max(errors, key=errors.get)
+            each.found |= {"loss": loss, "loss_error": loss_error, "gradient_error": errors[worst]}
+            if not loss_error <= LOSS_TOLERANCE:
+                each.error = f"Disagrees: its loss is {loss:.6g}, not {truth[0]:.6g}."
+            elif not all(error <= GRADIENT_TOLERANCE for error in errors.values()):  # NaN is above
+                each.error = f"Disagrees: its gradient differs by {errors[worst]:.1e} at {worst}."
+
+
+def _record(program: Program) -> dict:
+    head = {"library": program.library, "variant": program.variant}
+    return head | ({"error": program.error} if program.error is not None else program.found)
+
+
+def _line(program: Program) -> str:
+    if program.error is not None:
+        return program.error
+    seconds, ratio = program.found["seconds"], program.found["ratio"]
+    text = f"{1e3 * seconds['median']:10.3f} ms"
+    return text if ratio is None else f"{text}  {ratio['median']:7.2f} times {REFERENCE}"

@@ -1,0 +1,149 @@
+"""The report, its chart and the README's table, from the JSON files in `benchmarks/results/`; nothing is measured.
+
+python -m benchmarks.report
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import chart, rounds, tables
+from benchmarks.machine import DISTURBED, RESULTS
+
+README = Path(__file__).parent.parent / "README.md"
+OTHERS = {
+    "residuals": "Memory kept for the backward pass",
+    "sharding": "Sharded batches",
+    "startup": "Import, calls and compiling",
+}
+BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+
+HOW = f"""\
+Every program trains the same network from the same weights on the same batch, in float32, with SGD and momentum.
+Before anything is timed, its loss and its first gradient must be those of the plain formulas under `jax.grad`; a
+program that differs is not timed. JAX's programs live in one process and PyTorch's in another, as each library has
+threads of its own; only one program computes at a time. In every round each program takes one turn of about
+{rounds.TURN_SECONDS:g} seconds, in an order drawn anew, after a step that warms the caches; inputs are on the device
+and results are fetched. The time of a step is the median over turns. A ratio divides two times of the same round and is
+above 1 where fnn by hand is faster; "tie" means that its quartiles enclose 1, "slower" that they lie below. A program
+whose step takes long has fewer turns. Compile time includes tracing; temporary memory is what the compiler plans beside
+state and batch (PyTorch does not tell).
+
+"defaults": the library as installed, compiled without options. "options": compiled with `fnn.train.compiler_options()`.
+fnn's "hand" and "auto" have these options too, unless they say "defaults"."""
+
+
+def load(name: str, folder: Path = RESULTS) -> dict | None:
+    """A file of results, or None while nobody has measured it."""
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def machine(report: Mapping) -> str:
+    """One sentence: versions, processor and date."""
+    about = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
+    return f"{about['cores']} cores of {about['processor']}, Python {about['python']}, {versions}; {about['date']}."
+
+
+def loads(record: Mapping) -> str:
+    """What else the machine did: load averages over the last minute, and the share of other processes."""
+    before, after = (record[when][0] if record[when] else "unknown" for when in ("load_before", "load_after"))
+    text, share = f"load {before} before, {after} after", record.get("others_share")
+    if share is not None:
+        text += f"; other processes took {share:.0%} of the cores"
+    return f"**Disturbed:** {text}" if (share or 0.0) > DISTURBED else text
+
+
+def network_sections(report: Mapping) -> list[str]:
+    """Summary and details of the training steps."""
+    records = report["subjects"]
+    parts = ["## Training steps", HOW, machine(report), "![Time of a training step](networks.svg)", summary(report)]
+    for record in records:
+        parts.append(f"### {record['title']}\n\nBatch {'x'.join(map(str, record['input']))}; {loads(record)}.")
+        parts.append(tables.network(record))
+    return parts
+
+
+def operation_sections(report: Mapping) -> list[str]:
+    """The table of operations, and its losses in a sentence."""
+    records = report["subjects"]
+    found = tables.tally(records, "fnn", "auto")
+    counts = f"By hand against auto: {len(found['faster'])} faster, {len(found['tie'])} ties, "
+    slower = ", ".join(found["slower"])
+    counts += f"{len(found['slower'])} slower" + (f" ({slower})." if slower else ".")
+    about = (
+        "Output and gradients of all arguments, float32; measured as the training steps are, in shorter turns. The "
+        "three columns after the time are ratios to it: of fnn's automatic gradients compiled with the same options, "
+        "of the same without options, and of PyTorch's eager mode, the better of contiguous and channels last."
+    )
+    parts = ["## Operations", about, machine(report), counts, tables.operations(records)]
+    failures = [line for line in tables.failures(records) if "channels last" not in line]
+    disturbed = [record["name"] for record in records if (record.get("others_share") or 0.0) > DISTURBED]
+    if disturbed:
+        parts.append(f"**Disturbed** by other processes, which took over {DISTURBED:.0%}: {', '.join(disturbed)}.")
+    return [*parts, "Not timed:\n\n" + "\n".join(f"- {line}" for line in failures)] if failures else parts
+
+
+def summary(report: Mapping) -> str:
+    """The table of networks."""
+    return tables.summary(report["subjects"])
+
+
+def readme(report: Mapping) -> str:
+    """What stands between the markers in README."""
+    note = (
+        "Milliseconds of a training step with hand-written gradients, and the time of others over it: above 1 fnn by "
+        f"hand is faster. Medians of up to {rounds.ROUNDS} interleaved rounds; {machine(report)}"
+    )
+    return f"{BEGIN}\n{summary(report)}\n\n{note}\n{END}"
+
+
+def between_markers(text: str, block: str) -> str | None:
+    """The text with the part between the markers replaced; None if it has none."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return before + block + after if begin and end else None
+
+
+def other_section(name: str, title: str, folder: Path = RESULTS) -> list[str]:
+    """What another module of this package measured, as it renders it itself."""
+    report = load(name, folder)
+    if report is None:
+        return []
+    try:
+        text = import_module(f"benchmarks.{name}").markdown(report).strip()
+    except KeyError:
+        text = f"The numbers are of an older form: run `python -m benchmarks.{name}` again."
+    return [f"## {title}", text]
+
+
+def markdown(folder: Path = RESULTS) -> str:
+    """The whole report."""
+    parts = ["# How fast is it?"]
+    for name, sections in (("networks", network_sections), ("operations", operation_sections)):
+        report = load(name, folder)
+        parts += sections(report) if report is not None else []
+    for name, title in OTHERS.items():
+        parts += other_section(name, title, folder)
+    return "\n\n".join(parts) + "\n"
+
+
+def write(folder: Path = RESULTS, page: Path | None = README) -> None:
+    """Write report.md and networks.svg into the folder and the table into the page."""
+    (folder / "report.md").write_text(markdown(folder))
+    networks = load("networks", folder)
+    if networks is None:
+        return
+    chart.draw(networks["subjects"], folder / "networks.svg")
+    if page is not None:
+        text = between_markers(page.read_text(), readme(networks))
+        if text is None:
+            print(f"{page.name} has no lines {BEGIN} and {END}; its table was not written")
+        else:
+            page.write_text(text)
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,176 @@
+"""Tables of the report, from the records that `measure` makes. A ratio is a program's time over that of fnn by hand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+JAX_PEERS = ("stax", "flax.nnx", "equinox", "haiku")
+SHORT = {"flax.nnx": "nnx", "torch": "PyTorch"}
+ABSENT = "-"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "|" + "|".join(cells) + "|" if cells[0] == "---" else f"| {' | '.join(cells)} |" for cells in lines
+    )
+
+
+def verdict(ratio: Mapping[str, float]) -> str:
+    """What quartiles of a ratio say of fnn by hand: "faster", "tie" where they enclose 1, or "slower".
+
+    >>> verdict({"low": 0.97, "median": 1.01, "high": 1.04})
+    'tie'
+    """
+    return "slower" if ratio["high"] < 1 else "faster" if ratio["low"] > 1 else "tie"
+
+
+def marked(ratio: Mapping[str, float] | None) -> str:
+    """A ratio with its verdict, unless that is "faster".
+
+    >>> marked({"low": 0.6, "median": 0.62, "high": 0.7}), marked({"low": 2.0, "median": 2.5, "high": 3.0})
+    ('**0.62 slower**', '2.50')
+    """
+    if ratio is None:
+        return ABSENT
+    word = verdict(ratio)
+    text = f"{ratio['median']:.2f}"
+    return {"slower": f"**{text} slower**", "tie": f"{text} tie", "faster": text}[word]
+
+
+def milliseconds(program: Mapping | None) -> str:
+    """The median time of a step."""
+    return ABSENT if program is None else f"{1e3 * program['seconds']['median']:.2f}"
+
+
+def mebibytes(program: Mapping | None) -> str:
+    """Temporary memory."""
+    temporary = (program or {}).get("temp_bytes")
+    return ABSENT if temporary is None else f"{temporary / 2**20:.1f}"
+
+
+def find(record: Mapping, library: str, variant: str) -> Mapping | None:
+    """A program that was timed, or None."""
+    return best(record, [(library, variant)])
+
+
+def best(record: Mapping, choices: Iterable[tuple[str, str]]) -> Mapping | None:
+    """The fastest of some programs, by library and variant; None if none of them was timed."""
+    choices = set(choices)
+    timed = [p for p in record["programs"] if (p["library"], p["variant"]) in choices and "seconds" in p]
+    return min(timed, key=lambda program: program["seconds"]["median"], default=None)
+
+
+def best_of_torch(record: Mapping) -> Mapping | None:
+    """PyTorch's fastest variant."""
+    return best(record, [(p["library"], p["variant"]) for p in record["programs"] if p["library"] == "torch"])
+
+
+def against(program: Mapping | None, name: str | None) -> str:
+    """A ratio and, in brackets, whose it is."""
+    if program is None:
+        return ABSENT
+    return marked(program["ratio"]) + (f" ({name})" if name else "")
+
+
+def name_of(program: Mapping | None) -> str | None:
+    """The library for people."""
+    return None if program is None else SHORT.get(program["library"], program["library"])
+
+
+def summary(records: Iterable[Mapping]) -> str:
+    """One row a network: fnn by hand against the best of each kind."""
+    head = ["network", "fnn hand, ms", "fnn auto", "best JAX peer", "best with fnn's options", "best PyTorch"]
+    rows = []
+    for record in records:
+        plain = best(record, [(library, "defaults") for library in JAX_PEERS])
+        tuned = best(record, [(library, "options") for library in JAX_PEERS])
+        torch = best_of_torch(record)
+        rows.append(
+            [
+                record.get("title", record["name"]),
+                milliseconds(find(record, "fnn", "hand")),
+                against(find(record, "fnn", "auto"), None),
+                against(plain, name_of(plain)),
+                against(tuned, name_of(tuned)),
+                against(torch, torch and torch["variant"]),
+            ]
+        )
+    return table(head, rows)
+
+
+def network(record: Mapping) -> str:
+    """All programs of one network, failures included."""
+    head = ["program", "step, ms (quartiles)", "times fnn hand (quartiles)", "turns", "compile, s", "temporary MiB"]
+    rows = []
+    for program in record["programs"]:
+        label = f"{SHORT.get(program['library'], program['library'])}, {program['variant']}"
+        if "seconds" not in program:
+            rows.append([label, program.get("error", "not measured").replace("|", "\\|"), *[ABSENT] * 4])
+            continue
+        seconds, ratio = ({k: 1e3 * v for k, v in program["seconds"].items()}, program["ratio"])
+        parts = [program.get("trace_seconds"), program.get("compile_seconds")]
+        compiling = sum(part for part in parts if part is not None)
+        rows.append(
+            [
+                label,
+                f"{seconds['median']:.2f} ({seconds['low']:.2f} to {seconds['high']:.2f})",
+                _spread(ratio, f"{program['library']}, {program['variant']}" == record["reference"]),
+                str(program["turns"]),
+                f"{compiling:.2f}" if parts != [None, None] else ABSENT,
+                mebibytes(program),
+            ]
+        )
+    return table(head, rows)
+
+
+def _spread(ratio: Mapping[str, float] | None, is_reference: bool) -> str:
+    if ratio is None or is_reference:
+        return ABSENT if ratio is None else "1"
+    return f"{marked(ratio)} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def operations(records: Iterable[Mapping]) -> str:
+    """One row an operation."""
+    head = ["operation", "hand, ms", "auto", "auto, JAX's defaults", "PyTorch", "temporary MiB, hand", "auto"]
+    rows = []
+    for record in records:
+        hand, auto = find(record, "fnn", "hand"), find(record, "fnn", "auto")
+        torch = best_of_torch(record)
+        rows.append(
+            [
+                record["name"],
+                milliseconds(hand),
+                against(auto, None),
+                against(find(record, "fnn", "auto, defaults"), None),
+                against(torch, torch and torch["variant"]),
+                mebibytes(hand),
+                mebibytes(auto),
+            ]
+        )
+    return table(head, rows)
+
+
+def tally(records: Iterable[Mapping], library: str, variant: str) -> dict[str, list[str]]:
+    """Names of the subjects by verdict of fnn by hand against one program."""
+    found = {"faster": [], "tie": [], "slower": []}
+    for record in records:
+        program = find(record, library, variant)
+        if program is not None and program["ratio"] is not None:
+            found[verdict(program["ratio"])].append(record.get("title", record["name"]))
+    return found
+
+
+def failures(records: Iterable[Mapping]) -> list[str]:
+    """One sentence a program that was not timed."""
+    return [
+        f"{record.get('title', record['name'])}: {program['library']}, {program['variant']}: {program['error']}"
+        for record in records
+        for program in record["programs"]
+        if "error" in program
+    ]

@@ -1,0 +1,31 @@
+"""`kept`: a value that is computed once and stored, however many operations read it."""
+
+import jax
+from jax import lax
+
+
+@jax.custom_jvp
+def kept(x: jax.Array) -> jax.Array:
+    """x: (...) -> the same. On CPU, XLA stores it instead of computing it again inside each operation that reads it.
+
+    XLA's CPU backend copies cheap operations into every fusion that reads their result. In a residual network, a
+    block's output is then computed again from all earlier blocks, for each gradient, with strided reads: a ResNet-20
+    step takes a tenth to a sixth longer. A loop ends a fusion and works in place. This one has no iterations, which the
+    compiler does not know: the condition hides behind `lax.optimization_barrier`, itself gone before fusion begins.
+    """
+    return _stored(x)
+
+
+@jax.jit
+def _stored(x: jax.Array) -> jax.Array:
+    return lax.platform_dependent(x, cpu=_loop, default=lambda x: x)
+
+
+def _loop(x: jax.Array) -> jax.Array:
+    never = lax.optimization_barrier(False)
+    return lax.while_loop(lambda carry: carry[0], lambda carry: (carry[0], -carry[1]), (never, x))[1]
+
+
+@kept.defjvp
+def _jvp(primals: tuple, tangents: tuple) -> tuple:
+    return kept(*primals), tangents[0]

@@ -1,0 +1,243 @@
+"""The benchmark itself: statistics, turns, failing programs, tables, and that README shows what was measured."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import chart, report, rounds, tables
+from benchmarks.machine import RESULTS
+from benchmarks.measure import Program, measure
+from benchmarks.operations import OPERATIONS, QUICK, Operation
+from benchmarks.worker import ProgramError, Worker, obey, sentence_of
+from tests.helpers import as_users_run
+
+
+class InProcess:
+    """A worker without a process."""
+
+    pid = 0
+
+    def __init__(self):
+        self.programs = {}
+
+    def ask(self, do, **request):
+        try:
+            return obey(self.programs, {"do": do, **request})
+        except Exception as error:
+            raise ProgramError(sentence_of(error)) from error
+
+
+@pytest.fixture(scope="module")
+def record():
+    worker = InProcess()
+    variants = ("wrong loss", "wrong gradient", "lacks a layer", "no compiler", "diverges")
+    choices = [("fnn", "hand"), ("fnn", "auto"), ("slow", "defaults"), ("fast", "defaults")]
+    programs = [Program(library, variant, worker) for library, variant in choices]
+    programs += [Program("peer", variant, worker) for variant in variants]
+    lines = []
+    return measure("tests.fake_programs", "net", programs, most_rounds=5, say=lines.append) | {"lines": lines}
+
+
+def found(record):
+    return {f"{p['library']}, {p['variant']}": p for p in record["programs"]}
+
+
+def test_a_program_is_timed_a_step_and_compared_round_by_round(record):
+    slow = found(record)["slow, defaults"]
+    assert slow["turns"] == 5
+    assert slow["seconds"] == pytest.approx({"low": 0.2, "median": 0.2, "high": 0.2})
+    assert slow["ratio"] == pytest.approx({"low": 2.0, "median": 2.0, "high": 2.0})
+    assert found(record)["fast, defaults"]["ratio"]["median"] == pytest.approx(0.5)
+    assert (slow["trace_seconds"], slow["compile_seconds"], slow["temp_bytes"]) == (0.25, 0.5, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("variant", "sentence"),
+    [
+        ("wrong loss", "Disagrees: its loss is 2.001, not 2."),
+        ("wrong gradient", "Disagrees: its gradient differs by 1.0e-02 at layer/kernel."),
+        ("lacks a layer", "stax has no groups."),
+        ("no compiler", "RuntimeError: no C compiler found"),
+        ("diverges", "FloatingPointError: the loss became nan"),
+    ],
+)
+def test_a_failing_program_is_reported_and_stops_nothing(record, variant, sentence):
+    assert found(record)[f"peer, {variant}"] == {"library": "peer", "variant": variant, "error": sentence}
+    assert any(sentence in line for line in record["lines"])
+    assert f"| peer, {variant} | {sentence} |" in tables.network(record)
+
+
+def test_only_disagreement_and_our_own_failures_count_as_errors():
+    def status(**program):
+        return command.wrong([{"programs": [{"library": "peer", "variant": "defaults", **program}]}])
+
+    assert status(error="RuntimeError: no C compiler found") == 0
+    assert status(error="Disagrees: its loss is 3, not 2.") == 1
+    assert status(error="RuntimeError: anything", library="fnn") == 1
+
+
+def test_a_process_that_dies_or_hangs_is_reported_and_started_again(tmp_path):
+    with Worker(patience=20) as worker:
+        request = {"source": "tests.fake_programs", "name": "net", "library": "fnn"}
+        worker.ask("build", label="good", variant="hand", **request)
+        worker.ask("build", label="bad", variant="dies", **request)
+        assert worker.ask("first", label="good", path=str(tmp_path / "gradient.npz")) == 2.0
+        assert worker.ask("run", label="good", steps=3) == pytest.approx(0.3)
+        with pytest.raises(ProgramError, match="ended with status 7 at 'prepare'"):
+            worker.ask("prepare", label="bad")
+        with pytest.raises(ProgramError, match="was ended by another program"):
+            worker.ask("run", label="good", steps=1)
+        worker.ask("build", label="good", variant="hand", **request)
+        assert worker.ask("run", label="good", steps=1) == pytest.approx(0.1)
+        worker.ask("build", label="slow", variant="hangs", **request)
+        worker._patience = 0.5
+        with pytest.raises(ProgramError, match=r"stopped after 0\.5 seconds at 'prepare'"):
+            worker.ask("prepare", label="slow")
+
+
+def test_a_step_that_nobody_times_warms_the_caches():
+    worker = InProcess()
+    worker.ask("build", label="a", source="tests.fake_programs", name="net", library="fnn", variant="hand")
+    assert worker.ask("run", label="a", steps=3) == pytest.approx(0.3)
+    assert worker.programs["a"].turns == 2
+
+
+def test_the_report_says_that_a_run_was_disturbed():
+    record = {"load_before": [0.1], "load_after": [2.0], "others_share": 0.02}
+    assert report.loads(record) == "load 0.1 before, 2.0 after; other processes took 2% of the cores"
+    assert report.loads(record | {"others_share": 0.5}).startswith("**Disturbed:**")
+
+
+def test_turns_are_spread_over_the_rounds_beside_the_reference():
+    planned = rounds.plan({"fnn": 2, "fast": 12, "slow": 3}, "fnn")
+    assert len(planned) == 12
+    assert all("fnn" in names for names in planned)
+    assert [i for i, names in enumerate(planned) if "slow" in names] == [3, 7, 11]
+    assert {names.index("fnn") for names in planned} >= {0, 1}, "the order must change"
+
+
+def test_a_ratio_pairs_turns_of_one_round():
+    got = rounds.statistics({"a": [1.0, 2.0, 4.0], "b": [None, 1.0, 8.0], "never": [None] * 3}, "a")
+    assert got["b"]["turns"] == 2
+    assert got["b"]["ratio"] == {"low": 0.875, "median": 1.25, "high": 1.625}
+    assert "never" not in got
+
+
+def timed(library, variant, median, low=None, high=None):
+    ratio = {"low": low or median, "median": median, "high": high or median}
+    return {
+        "library": library,
+        "variant": variant,
+        "turns": 5,
+        "seconds": {k: v / 100 for k, v in ratio.items()},
+        "ratio": ratio,
+    }
+
+
+TINY = {
+    "name": "tiny",
+    "title": "Tiny net",
+    "reference": "fnn, hand",
+    "programs": [
+        timed("fnn", "hand", 1.0),
+        timed("fnn", "auto", 1.1, 0.9, 1.3),
+        timed("stax", "defaults", 3.0),
+        timed("haiku", "defaults", 2.5),
+        timed("flax.nnx", "options", 1.5),
+        {"library": "equinox", "variant": "defaults", "error": "failed"},
+        timed("torch", "contiguous", 0.9),
+        timed("torch", "compiled", 0.62),
+    ],
+}
+
+
+def test_the_summary_names_the_best_rival_and_marks_losses():
+    row = tables.summary([TINY]).splitlines()[-1]
+    assert row == ("| Tiny net | 10.00 | 1.10 tie | 2.50 (haiku) | 1.50 (nnx) | **0.62 slower** (compiled) |")
+
+
+def test_the_table_of_a_network_shows_quartiles():
+    text = tables.network(TINY)
+    assert "| fnn, auto | 11.00 (9.00 to 13.00) | 1.10 tie (0.90 to 1.30) |" in text
+    assert "| fnn, hand | 10.00 (10.00 to 10.00) | 1 |" in text
+    assert "| equinox, defaults | failed |" in text
+
+
+def test_operations_are_counted_by_verdict():
+    assert tables.tally([TINY], "torch", "compiled") == {"faster": [], "tie": [], "slower": ["Tiny net"]}
+    assert "| tiny | 10.00 | 1.10 tie | - | **0.62 slower** (compiled) |" in tables.operations([TINY])
+
+
+def test_the_chart_draws_what_was_timed(tmp_path):
+    pytest.importorskip("matplotlib")
+    assert [bar[:2] for bar in chart.bars(TINY)][-1] == ("PyTorch", "torch")
+    chart.draw([TINY], tmp_path / "chart.svg")
+    text = (tmp_path / "chart.svg").read_text()
+    assert ">Tiny net<" in text
+    assert ">0.62<" in text
+
+
+def test_the_block_between_the_markers_is_replaced():
+    old = f"before\n{report.BEGIN}\nold\n{report.END}\nafter"
+    assert report.between_markers(old, "NEW") == "before\nNEW\nafter"
+    assert report.between_markers("no markers", "NEW") is None
+
+
+def test_a_missing_library_is_named_with_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(command.PACKAGES, "haiku", ("no_such_module", "dm-haiku"))
+    assert command.main(["--only", "nothing of this name", "--no-write"]) == 0
+    printed = capsys.readouterr().out
+    assert "haiku is left out: dm-haiku is not installed" in printed
+    assert 'pip install -e ".[bench]"' in printed
+
+
+SMALL = {
+    "grouped": Operation("conv", {"x": (2, 6, 6, 4), "kernel": (3, 3, 2, 6)}, {"groups": 2, "padding": 1, "stride": 2}),
+    "transposed": Operation(
+        "conv_transpose",
+        {"x": (2, 3, 4, 2, 4), "kernel": (3, 3, 3, 2, 6)},
+        {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1},
+    ),
+    "reflect": Operation("conv", {"x": (2, 6, 5, 2), "kernel": (5, 3, 2, 3)}, {"padding": "REFLECT"}),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_pytorch_computes_the_same_operation(name, monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import operations
+
+    monkeypatch.setattr(operations, "OPERATIONS", SMALL)
+    loss, truth = operations.build(name, "fnn", "auto, defaults").first()
+    for variant in ("contiguous", "channels last"):
+        other = operations.build(name, "torch", variant)
+        other_loss, arrays = other.first()
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        assert other.run(2) > 0
+        for leaf, value in truth.items():
+            np.testing.assert_allclose(arrays[leaf], value, rtol=1e-4, atol=1e-5, err_msg=leaf)
+
+
+def test_quick_operations_exist():
+    assert set(QUICK) <= set(OPERATIONS)
+    assert set(command.QUICK_NETWORKS) <= set(command.NETWORKS)
+
+
+measured = pytest.mark.skipif(not (RESULTS / "networks.json").exists(), reason="nothing has been measured yet")
+
+
+@measured
+def test_the_table_in_readme_is_that_of_the_results():
+    shown = re.search(f"{report.BEGIN}.*?{report.END}", report.README.read_text(), re.DOTALL)
+    assert shown, f"README needs the lines {report.BEGIN} and {report.END}"
+    assert shown.group() == report.readme(json.loads((RESULTS / "networks.json").read_text()))
+
+
+@measured
+def test_the_report_is_that_of_the_results():
+    # In a process of its own: the modules that render the other sections set up devices.
+    program = "from benchmarks import report; print(report.markdown() == (report.RESULTS / 'report.md').read_text())"
+    assert as_users_run("-c", program).strip() == "True", "run python -m benchmarks.report"
