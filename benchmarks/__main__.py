@@ -20,6 +20,7 @@ from benchmarks import report
 from benchmarks.machine import RESULTS, cores, describe
 from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS
+from benchmarks.networks.agree import NUDGES
 from benchmarks.operations import OPERATIONS, QUICK
 from benchmarks.worker import Worker
 
@@ -69,7 +70,7 @@ def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], No
         with ExitStack() as stack:
             workers = _workers(stack, choices)
             programs = [Program(library, variant, workers[library == "torch"]) for library, variant in choices]
-            record = measure("benchmarks.networks.libraries", name, programs, say=say, **limits)
+            record = measure("benchmarks.networks.libraries", name, programs, nudges=NUDGES, say=say, **limits)
         yield {"title": network.title, "input": list(network.input), **record}
 
 

@@ -3,7 +3,8 @@
 It is spoken to in JSON lines:
 
     {"do": "build", "label": ..., "source": module, "name": ..., "library": ..., "variant": ...}
-    {"do": "first", "label": ..., "path": file.npz}    loss; the gradient goes into the file
+    {"do": "first", "label": ..., "path": file.npz}    loss; the gradient goes into the file; with "nudge", a seed, of
+                                                        a slightly changed input
     {"do": "prepare", "label": ...}                     costs of compiling
     {"do": "run", "label": ..., "steps": n}             seconds of n steps
     {"do": "forget"}                                    drops all programs
@@ -133,7 +134,8 @@ def obey(programs: dict[str, Any], request: dict[str, Any]) -> Any:
         source = importlib.import_module(request["source"])
         programs[label] = source.build(request["name"], request["library"], request["variant"])
     elif do == "first":
-        loss, gradient = programs[label].first()
+        nudge = {"nudge": request["nudge"]} if "nudge" in request else {}
+        loss, gradient = programs[label].first(**nudge)
         np.savez(request["path"], **{name: np.asarray(leaf) for name, leaf in gradient.items()})
         return float(loss)
     elif do == "prepare":

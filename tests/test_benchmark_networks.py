@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.networks import NETWORKS, Network, NotSupported, build
 from benchmarks.networks import nodes as n
-from benchmarks.networks.agree import Disagreement, differences, require_agreement, tolerances
+from benchmarks.networks.agree import Disagreement, differences, require_agreement, tolerances_of
 from benchmarks.networks.weights import draw_weights
 
 # Height and width differ, and so do all numbers of channels: whoever swaps two axes is seen.
@@ -62,7 +62,7 @@ PROGRAMS = (
 @cache
 def truth(network):
     program = build(network, "fnn", "auto, defaults")
-    return program.first(), tolerances(program)
+    return program.first(), tolerances_of(program)
 
 
 @pytest.mark.parametrize(

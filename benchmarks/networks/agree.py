@@ -18,7 +18,7 @@ from benchmarks.networks.zoo import Network
 
 LOSS_TOLERANCE = 1e-4  # relative; float32 sums in another order stay a hundred times below
 GRADIENT_TOLERANCE = 1e-3  # of a leaf's norm, where no kink is near; a wrong layout, padding or scale moves it by 1e-1
-_NUDGES = 3  # flips are rare events: one nudge may see none
+NUDGES = 3  # flips are rare events: one nudge may see none
 _ROOM = 3  # what rounding does, at most, in units of the largest of three larger disturbances
 
 
@@ -40,12 +40,16 @@ def differences(got: tuple[float, Weights], want: tuple[float, Weights]) -> dict
     return found
 
 
-def tolerances(reference: JaxProgram) -> dict[str, float]:
-    """How much loss and gradient leaves may differ from the first step of `reference`."""
-    want = reference.first()
-    nudged = [differences(reference.first(nudge=seed), want) for seed in range(_NUDGES)]
-    allowed = {path: max(GRADIENT_TOLERANCE, *(_ROOM * found[path] for found in nudged)) for path in want[1]}
+def tolerances(want: tuple[float, Weights], nudged: Iterable[tuple[float, Weights]]) -> dict[str, float]:
+    """How much loss and gradient leaves may differ from `want`, given what nudged inputs make of them."""
+    moved = [differences(each, want) for each in nudged]
+    allowed = {path: max([GRADIENT_TOLERANCE, *(_ROOM * found[path] for found in moved)]) for path in want[1]}
     return {"loss": LOSS_TOLERANCE} | allowed
+
+
+def tolerances_of(reference: JaxProgram) -> dict[str, float]:
+    """The tolerances around the first step of a program, which is taken again with nudged inputs."""
+    return tolerances(reference.first(), (reference.first(nudge=seed) for seed in range(NUDGES)))
 
 
 def require_agreement(
@@ -81,7 +85,7 @@ def check(
       Disagreement: naming the program, the leaves and by how much they differ.
     """
     reference = build(network, "fnn", "auto, defaults", batch)
-    want, allowed, found = reference.first(), tolerances(reference), {}
+    want, allowed, found = reference.first(), tolerances_of(reference), {}
     for library in libraries:
         for variant in VARIANTS[library]:
             name = f"{library}, {variant}"

@@ -116,10 +116,13 @@ def make_step(
         differentiate = jax.value_and_grad(objective, has_aux=True)
         key = jax.random.fold_in(now.key, now.step)
         (value, (state, measures)), gradient = differentiate(now.params, now.state, x, labels, key)
-        updates, opt_state = optimizer.update(gradient, now.opt_state, now.params)
-        new = (optax.apply_updates(now.params, updates), state, opt_state)
-        kept = jax.tree.map(partial(jnp.where, jnp.isfinite(value)), new, now[:3])
-        return TrainState(*kept, now.step + 1, now.key), {"loss": value, **measures}
+
+        def advance(old: tuple, state: State, gradient: Params) -> tuple:
+            updates, opt_state = optimizer.update(gradient, old[2], old[0])
+            return optax.apply_updates(old[0], updates), state, opt_state
+
+        new = _unless_broken(jnp.isfinite(value), advance, now[:3], state, gradient)
+        return TrainState(*new, now.step + 1, now.key), {"loss": value, **measures}
 
     plain = jax.jit(update, donate_argnums=0)  # inside another jit, which refuses options
 
@@ -157,3 +160,20 @@ def make_step(
 
     step.lower = lower
     return step
+
+
+def _unless_broken(ok: jax.Array, advance: Callable, old: tuple, *args: Any) -> tuple:
+    """`advance(old, *args)` where ok, else `old`.
+
+    A choice entry by entry makes XLA compute the optimiser's update once for its own state and again for the
+    parameters, from copies of both, as neither may be overwritten before the other has read it. On CPU a branch updates
+    them in place. On GPU and TPU a branch would wait for the loss.
+    """
+
+    def branch(ok: jax.Array, old: tuple, *args: Any) -> tuple:
+        return jax.lax.cond(ok, advance, lambda old, *_: old, old, *args)
+
+    def choose(ok: jax.Array, old: tuple, *args: Any) -> tuple:
+        return jax.tree.map(partial(jnp.where, ok), advance(old, *args), old)
+
+    return jax.lax.platform_dependent(ok, old, *args, cpu=branch, default=choose)
