@@ -24,11 +24,13 @@ from fnn.ops import conv_planes as planes
 from fnn.ops import conv_separable as separable
 from fnn.ops import conv_shifted as shifted
 from fnn.ops import conv_wide as wide
+from fnn.ops import conv_winograd as winograd
 from fnn.ops.conv_direct import ConvSpec
 
 MOST_TAPS = (
     64  # of a depthwise window: beyond this, unrolled shifts make the program long, and direct is not far behind
 )
+FEW = 20  # channels that leave most of a core's vectors empty
 
 
 class Row(NamedTuple):
@@ -72,22 +74,23 @@ def beyond(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
 
 
 def thin(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
-    """At stride 1, few outputs of few inputs."""
-    return wide.fits(spec, w) and _few(*w.shape[-2:])
+    """At stride 1, few outputs."""
+    return wide.fits(spec, w) and w.shape[-1] <= FEW
 
 
 def thin_back(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
     """The same for the convolution that takes dy to dx."""
-    return wide.fits(spec, w) and _few(*w.shape[:-3:-1])
-
-
-def _few(inputs: int, outputs: int) -> bool:
-    return outputs <= 8 or (inputs <= 8 and outputs <= 20)
+    return wide.fits(spec, w) and w.shape[-2] <= FEW
 
 
 def thin_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """At stride 1, one input channel or two, and few outputs; a split batch would add the wider kernels up."""
     return wide.fits(spec, w) and whole_batch(x) and w.shape[-2] <= 2 and w.shape[-1] <= 8
+
+
+def broad(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """3x3 at stride 1, many channels on both sides, and positions enough to repay the transformed kernel."""
+    return winograd.fits(spec, w) and min(w.shape[-2:]) >= 64 and math.prod(x.shape[:-1]) >= 4096
 
 
 def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
@@ -109,6 +112,7 @@ FORWARD = (
     Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
     Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
     Row(wide, thin, "cpu", "conv 5x5, 64x32x32x1 to 6"),
+    Row(winograd, broad, "cpu", "conv 3x3, 8x28x28x128 to 128"),
     Row(direct, always, "", ""),
 )
 INPUT_GRADIENT = (
@@ -118,6 +122,7 @@ INPUT_GRADIENT = (
     Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
     Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
     Row(wide, thin_back, "cpu", "conv 5x5, 64x14x14x6 to 16"),
+    Row(winograd, broad, "cpu", "conv 3x3, 8x28x28x128 to 128"),
     Row(phases, long_steps, "cpu", "conv 7x7 stride 2, 8x224x224x3 to 64"),
     Row(direct, always, "", ""),
 )
@@ -139,6 +144,7 @@ FORMULATIONS = {
     "wide": wide,
     "phases": phases,
     "separable": separable,
+    "winograd": winograd,
     "direct": direct,
 }
 NAMES = tuple(FORMULATIONS)

@@ -132,14 +132,13 @@ def make_step(
 
     by_shape: dict[tuple, Callable] = {}
 
-    def jitted(*args: Any) -> Callable:
-        leaves = jax.tree.leaves(args)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    def jitted(train_state: TrainState, *batch: Any) -> Callable:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((train_state, batch))):
             return plain
-        shapes = tuple(np.shape(leaf) for leaf in leaves)
+        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))  # they and the layer determine the state's
         if shapes not in by_shape:
-            options = compiler.compiler_options(plain.trace(*args)) if compiler_options is None else compiler_options
-            by_shape[shapes] = tuned(tuple(options.items()))
+            traced = compiler_options is None and compiler.compiler_options(plain.trace(train_state, *batch))
+            by_shape[shapes] = tuned(tuple((traced or compiler_options or {}).items()))
         return by_shape[shapes]
 
     def checked(train_state: TrainState, batch: tuple) -> tuple[Callable, tuple]:

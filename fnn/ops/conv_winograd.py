@@ -1,0 +1,108 @@
+"""3x3 convolution at stride 1 by Winograd's minimal filtering: 16 products for the four outputs of a tile, not 36.
+
+Along one axis, two outputs of three taps w from four inputs d are y = Aᵀ (G w * Bᵀ d), with * entry by entry:
+
+    Bᵀ d = (d0 - d2, d1 + d2, d2 - d1, d1 - d3)        G w = (w0, (w0 + w1 + w2) / 2, (w0 - w1 + w2) / 2, w2)
+    Aᵀ m = (m0 + m1 + m2, m1 - m2 - m3)
+
+and in 2-D the same along both. Summed over channels, each of the 16 entries is one matrix product of tiles by C with
+C by K. Halves and sums are all that rounding adds: float32 keeps its accuracy. An infinity in a tile may become a NaN.
+The same for dw (Gᵀ of products of tiles of x and of dy) was slower than the direct form at all sizes tried.
+
+Tiles are made for a few examples at a time: they are four times as large as x, and beyond the caches cost more than
+they save. Source: Lavin and Gray, Fast algorithms for convolutional neural networks (2016), section 4.1,
+https://arxiv.org/abs/1509.09308.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.core.dtypes import wide_dtype
+from fnn.core.sharding import whole_batch
+from fnn.ops.conv_direct import ConvSpec, mirrored, pad_axis
+
+ENTRIES = 8 << 20  # of transformed inputs and products at a time: 32 MiB in float32; 6 and 12 Mi measured alike
+
+
+def fits(spec: ConvSpec, w: jax.Array) -> bool:
+    """2-D, dense, 3x3, stride and dilation 1."""
+    return w.shape[:-2] == (3, 3) and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
+
+
+def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Transform, multiply, transform back."""
+    height, width = (n + low + high - 2 for n, (low, high) in zip(x.shape[1:-1], spec.padding, strict=True))
+    kernels = _both(_kernel, w.astype(wide_dtype(w)), 0)
+
+    def tiles(x: jax.Array) -> jax.Array:
+        products = [
+            [lax.dot_general(d, g, (((3,), (0,)), ((), ()))) for d, g in zip(*row, strict=True)]
+            for row in zip(_input_tiles(spec, x, height, width), kernels, strict=True)
+        ]
+        columns = [_outputs(row) for row in products]
+        rows = [_outputs([column[j] for column in columns]) for j in range(2)]
+        y = _interleaved([_interleaved([row[i] for row in rows], 2) for i in range(2)], 1)
+        return y[:, :height, :width].astype(x.dtype)
+
+    parts = _parts(x, height, width, w)
+    if parts == 1:
+        return tiles(x)
+    return lax.map(tiles, _split(x, parts)).reshape(x.shape[0], height, width, w.shape[-1])
+
+
+def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
+    """At stride 1 this is a convolution of dy, too."""
+    return forward(*mirrored(spec, dy, w))
+
+
+def _both(transform: Callable, a: jax.Array, axis: int) -> list[list[jax.Array]]:
+    """A transform along two neighbouring axes: [row][column]."""
+    return [transform(row, axis + 1 - (a.ndim - row.ndim)) for row in transform(a, axis)]
+
+
+def _input_tiles(spec: ConvSpec, x: jax.Array, height: int, width: int) -> list[list[jax.Array]]:
+    """Bᵀ d along both axes: 16 arrays (N, tiles, tiles, C)."""
+    (top, _), (left, _) = spec.padding
+    return _both(_inputs, _even(x.astype(wide_dtype(x)), top, left, height, width, 2), 1)
+
+
+def _even(x: jax.Array, top: int, left: int, height: int, width: int, more: int) -> jax.Array:
+    """x from `top` zeros above and `left` before it on, so large that tiles of two outputs fill it."""
+    for axis, (low, n) in enumerate(((top, height), (left, width)), start=1):
+        x = pad_axis(x, axis, low, n + n % 2 + more - low - x.shape[axis])
+    return x
+
+
+def _inputs(x: jax.Array, axis: int) -> list[jax.Array]:
+    tiles = x.shape[axis] // 2 - 1
+    d0, d1, d2, d3 = (lax.slice_in_dim(x, i, i + 2 * tiles - 1, 2, axis) for i in range(4))
+    return [d0 - d2, d1 + d2, d2 - d1, d1 - d3]
+
+
+def _outputs(m: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
+
+
+def _kernel(w: jax.Array, axis: int) -> list[jax.Array]:
+    w0, w1, w2 = (lax.index_in_dim(w, i, axis, keepdims=False) for i in range(3))
+    return [w0, (w0 + w1 + w2) / 2, (w0 - w1 + w2) / 2, w2]
+
+
+def _interleaved(pair: list[jax.Array], axis: int) -> jax.Array:
+    y = jnp.stack(pair, axis + 1)
+    return y.reshape(*y.shape[:axis], -1, *y.shape[axis + 2 :])
+
+
+def _parts(x: jax.Array, height: int, width: int, w: jax.Array) -> int:
+    """The fewest equal parts of the batch whose tiles fill at most `ENTRIES`; 1 where it may be split among devices."""
+    batch = x.shape[0]
+    each = 4 * (height + 1) * (width + 1) * (w.shape[-2] + w.shape[-1])
+    equal = (p for p in range(1, batch + 1) if batch % p == 0)
+    return next((p for p in equal if batch // p * each <= ENTRIES), 1) if whole_batch(x) else 1
+
+
+def _split(x: jax.Array, parts: int) -> jax.Array:
+    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
