@@ -75,17 +75,23 @@ def beyond(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
 
 def thin(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """At stride 1, few outputs."""
-    return wide.fits(spec, w) and w.shape[-1] <= FEW
+    return wide.fits(spec, w) and _few(*w.shape[-2:])
 
 
 def thin_back(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
     """The same for the convolution that takes dy to dx."""
-    return wide.fits(spec, w) and w.shape[-2] <= FEW
+    return wide.fits(spec, w) and _few(*w.shape[:-3:-1])
+
+
+def _few(inputs: int, outputs: int) -> bool:
+    return outputs <= FEW or (inputs <= 4 and outputs <= 32)
 
 
 def thin_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
-    """At stride 1, one input channel or two, and few outputs; a split batch would add the wider kernels up."""
-    return wide.fits(spec, w) and whole_batch(x) and w.shape[-2] <= 2 and w.shape[-1] <= 8
+    """At stride 1, few outputs of very few inputs, or in a large window; a split batch would add wider kernels up."""
+    *window, c, k = w.shape
+    few = (c <= 2 and k <= 8) or (c >= 12 and k <= FEW and min(window) >= 5)
+    return wide.fits(spec, w) and whole_batch(x) and few
 
 
 def broad(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
@@ -99,10 +105,11 @@ def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     return separable.fits(spec, w) and max(window) <= 7 and min(c, k) >= 12 and max(c, k) <= 32
 
 
-def long_steps(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
-    """Windows of two strides and more."""
+def strided(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
+    """Windows of two strides and more, or few inputs to receive the gradient."""
     pairs = [*zip(w.shape[:-2], spec.stride, strict=True)]
-    return phases.fits(spec, w) and max(spec.stride) > 1 and all(f >= 2 * s for f, s in pairs)
+    long = all(f >= 2 * s for f, s in pairs) or w.shape[-2] <= 16
+    return phases.fits(spec, w) and max(spec.stride) > 1 and long
 
 
 FORWARD = (
@@ -123,7 +130,7 @@ INPUT_GRADIENT = (
     Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
     Row(wide, thin_back, "cpu", "conv 5x5, 64x14x14x6 to 16"),
     Row(winograd, broad, "cpu", "conv 3x3, 8x28x28x128 to 128"),
-    Row(phases, long_steps, "cpu", "conv 7x7 stride 2, 8x224x224x3 to 64"),
+    Row(phases, strided, "cpu", "conv 7x7 stride 2, 8x224x224x3 to 64"),
     Row(direct, always, "", ""),
 )
 KERNEL_GRADIENT = (
