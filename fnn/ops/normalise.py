@@ -56,9 +56,10 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
       constant: B, the leading axes that scale and offset do not have.
     """
     x, dy = widen(x), widen(dy)
-    xhat = (x - mean) * inv
+    # The other way round than in the forward pass: else XLA would keep that pass's x - mean alive for this one.
+    below = mean - x
     both = tuple(a for a in axes if a in constant)
-    s1, s2 = dy.sum(both, keepdims=True), (dy * xhat).sum(both, keepdims=True)
+    s1, s2 = dy.sum(both, keepdims=True), (dy * below).sum(both, keepdims=True) * -inv
 
     only_b = tuple(b for b in constant if b not in axes)
     doffset, dscale = (s.sum(only_b, keepdims=True).squeeze(constant) for s in (s1, s2))
@@ -68,7 +69,7 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
     m1, m2 = ((scale * s).sum(only_a, keepdims=True) / count(x, axes, names) for s in (s1, s2))
     if names:
         m1, m2 = lax.psum((m1, m2), names)
-    return inv * (scale * dy - m1 - xhat * m2), dscale, doffset
+    return inv * (scale * dy - m1 + below * (inv * m2)), dscale, doffset
 
 
 def count(x: jax.Array, axes: Axes, names: Names = ()) -> int:
