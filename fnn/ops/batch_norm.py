@@ -159,7 +159,7 @@ def _inference_bwd(epsilon, residuals, dy):
     x, scale, offset, mean, var = residuals
     inv = lax.rsqrt(widen(var) + epsilon)
     dy, axes = widen(dy), all_but_last(x)
-    s1, s2 = dy.sum(axes), (dy * (widen(x) - widen(mean)) * inv).sum(axes)
+    s1, s2 = dy.sum(axes), (dy * (widen(x) - widen(mean))).sum(axes) * inv
     slope = inv if scale is None else inv * widen(scale)
     dmean, dvar = -slope * s1, -0.5 * slope * inv * s2
     return (dy * slope).astype(x.dtype), like(scale, s2), like(offset, s1), like(mean, dmean), like(var, dvar)

@@ -15,6 +15,7 @@ import math
 from numbers import Real
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.dtypes import widen
@@ -64,12 +65,20 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
     only_b = tuple(b for b in constant if b not in axes)
     doffset, dscale = (s.sum(only_b, keepdims=True).squeeze(constant) for s in (s1, s2))
 
-    scale = 1 if scale is None else widen(scale)
+    scale = None if scale is None else widen(scale)
     only_a = tuple(a for a in axes if a not in constant)
-    m1, m2 = ((scale * s).sum(only_a, keepdims=True) / count(x, axes, names) for s in (s1, s2))
+
+    def total(s: jax.Array) -> jax.Array:
+        """Σ over the rest of A of scale s."""
+        if scale is None or both:
+            return (s if scale is None else scale * s).sum(only_a, keepdims=True)
+        return jnp.matmul(s, scale, precision=lax.Precision.HIGHEST)[..., None]  # layer norm: s is large, not copied
+
+    m1, m2 = (total(s) / count(x, axes, names) for s in (s1, s2))
     if names:
         m1, m2 = lax.psum((m1, m2), names)
-    return inv * (scale * dy - m1 + below * (inv * m2)), dscale, doffset
+    g = dy if scale is None else scale * dy
+    return inv * (g - m1 + below * (inv * m2)), dscale, doffset
 
 
 def count(x: jax.Array, axes: Axes, names: Names = ()) -> int:

@@ -62,7 +62,8 @@ def _softmax_fwd(axis, x):
 
 def _softmax_bwd(axis, y, dy):
     y, wide = widen(y), widen(dy)
-    return ((y * (wide - (wide * y).sum(axis, keepdims=True))).astype(dy.dtype),)
+    # Plus minus: XLA's CPU backend would give the difference to the library that sums, and that is slow at it.
+    return ((y * (wide + -(wide * y).sum(axis, keepdims=True))).astype(dy.dtype),)
 
 
 def _log_softmax_forward(axis, x):
