@@ -70,7 +70,7 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
 
     def total(s: jax.Array) -> jax.Array:
         """Σ over the rest of A of scale s."""
-        if scale is None or both:
+        if scale is None or both or scale.ndim > 1:
             return (s if scale is None else scale * s).sum(only_a, keepdims=True)
         return jnp.matmul(s, scale, precision=lax.Precision.HIGHEST)[..., None]  # layer norm: s is large, not copied
 
