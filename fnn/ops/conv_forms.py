@@ -21,6 +21,7 @@ from fnn.ops import conv_disjoint as matmul
 from fnn.ops import conv_patches as patches
 from fnn.ops import conv_phases as phases
 from fnn.ops import conv_planes as planes
+from fnn.ops import conv_rows as rows
 from fnn.ops import conv_separable as separable
 from fnn.ops import conv_shifted as shifted
 from fnn.ops import conv_wide as wide
@@ -31,6 +32,7 @@ MOST_TAPS = (
     64  # of a depthwise window: beyond this, unrolled shifts make the program long, and direct is not far behind
 )
 FEW = 20  # channels that leave most of a core's vectors empty
+TALL = 5  # rows of a window: at 3, the wide form is as fast
 
 
 class Row(NamedTuple):
@@ -87,6 +89,20 @@ def _few(inputs: int, outputs: int) -> bool:
     return outputs <= FEW or (inputs <= 4 and outputs <= 32)
 
 
+def thin_and_tall(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """At stride 1, few outputs of many more numbers a row of the window."""
+    return _tall(spec, w, *w.shape[-2:])
+
+
+def thin_and_tall_back(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
+    """The same for the convolution that takes dy to dx."""
+    return _tall(spec, w, *w.shape[:-3:-1])
+
+
+def _tall(spec: ConvSpec, w: jax.Array, inputs: int, outputs: int) -> bool:
+    return rows.fits(spec, w) and outputs <= FEW and inputs >= 12 and w.shape[0] >= TALL
+
+
 def thin_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """At stride 1, few outputs of very few inputs, or in a large window; a split batch would add wider kernels up."""
     *window, c, k = w.shape
@@ -118,6 +134,7 @@ FORWARD = (
     Row(blocks, grouped, "cpu", "conv 3x3 groups 32, 8x28x28x128"),
     Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
     Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
+    Row(rows, thin_and_tall, "cpu", "conv 5x5, 64x14x14x6 to 16"),
     Row(wide, thin, "cpu", "conv 5x5, 64x32x32x1 to 6"),
     Row(winograd, broad, "cpu", "conv 3x3, 8x28x28x128 to 128"),
     Row(direct, always, "", ""),
@@ -128,6 +145,7 @@ INPUT_GRADIENT = (
     Row(blocks, grouped, "cpu", "conv 3x3 groups 32, 8x28x28x128"),
     Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
     Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
+    Row(rows, thin_and_tall_back, "cpu", "conv 5x5, 64x14x14x6 to 16"),
     Row(wide, thin_back, "cpu", "conv 5x5, 64x14x14x6 to 16"),
     Row(winograd, broad, "cpu", "conv 3x3, 8x28x28x128 to 128"),
     Row(phases, strided, "cpu", "conv 7x7 stride 2, 8x224x224x3 to 64"),
@@ -149,6 +167,7 @@ FORMULATIONS = {
     "planes": planes,
     "patches": patches,
     "wide": wide,
+    "rows": rows,
     "phases": phases,
     "separable": separable,
     "winograd": winograd,
