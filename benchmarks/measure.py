@@ -68,8 +68,9 @@ def measure(
         if each.error is None:
             each.found |= costs
     for each in programs:
-        _try(each, "run", steps=1)  # the first step after compiling touches its memory for the first time
-        seconds = _try(each, "run", steps=1)
+        seconds = _try(each, "run", steps=1)  # the first step after compiling touches its memory for the first time
+        if each.error is None and seconds <= rounds.CRAWLING_SECONDS:
+            seconds = _try(each, "run", steps=1)
         if each.error is None:
             each.found["steps"] = rounds.steps_of_turn(seconds, turn_seconds)
             each.found["turn_seconds"] = seconds * each.found["steps"]

@@ -14,6 +14,7 @@ MOST_STEPS = 5000
 ROUNDS = 15
 LEAST_ROUNDS = 5  # below that quartiles mean nothing
 SLOW_SECONDS, LEAST_TURNS = 2.0, 3  # one step of a program this slow is its own average: fewer turns do
+CRAWLING_SECONDS = 8.0  # and of one this slow a single turn
 CAP_SECONDS = 45.0  # for all turns of one subject
 
 Times = dict[str, list[float | None]]
@@ -31,14 +32,15 @@ def steps_of_turn(seconds: float, turn: float = TURN_SECONDS) -> int:
 def turns_of(turn_seconds: Mapping[str, float], *, rounds: int = ROUNDS, cap: float = CAP_SECONDS) -> dict[str, int]:
     """Turns of each program: an equal share of the time, between the least that tells something and `rounds`.
 
-    >>> turns_of({"fast": 0.25, "slow": 2.0, "very slow": 8.0}, rounds=15, cap=30)
-    {'fast': 15, 'slow': 5, 'very slow': 3}
+    >>> turns_of({"fast": 0.25, "slow": 2.0, "very slow": 9.0}, rounds=15, cap=30)
+    {'fast': 15, 'slow': 5, 'very slow': 1}
     """
     share = cap / max(1, len(turn_seconds))
-    return {
-        name: min(rounds, max(LEAST_ROUNDS if seconds <= SLOW_SECONDS else LEAST_TURNS, int(share / seconds)))
-        for name, seconds in turn_seconds.items()
-    }
+
+    def least(seconds: float) -> int:
+        return LEAST_ROUNDS if seconds <= SLOW_SECONDS else LEAST_TURNS if seconds <= CRAWLING_SECONDS else 1
+
+    return {name: min(rounds, max(least(s), int(share / s))) for name, s in turn_seconds.items()}
 
 
 def plan(turns: Mapping[str, int], reference: str, seed: int = 0) -> list[list[str]]:

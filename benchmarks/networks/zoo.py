@@ -180,7 +180,8 @@ _ALL = (
     Network("resnet18", "ResNet-18 at 64x64", (32, 64, 64, 3), 1000, _resnet18()),
     Network("vgg", "VGG-like at 32x32", (64, 32, 32, 3), 10, _vgg()),
     Network("mobilenet", "Depthwise separable (MobileNet-like) at 64x64", (32, 64, 64, 3), 10, _mobilenet()),
-    Network("resnext", "Grouped (ResNeXt-like, 32 groups) at 32x32", (32, 32, 32, 3), 10, _resnext()),
+    # A batch of 16: XLA's automatic gradient of grouped convolutions takes a second an example.
+    Network("resnext", "Grouped (ResNeXt-like, 32 groups) at 32x32", (16, 32, 32, 3), 10, _resnext()),
     Network("autoencoder", "Autoencoder with transposed convolutions", (64, 32, 32, 3), None, _autoencoder()),
     Network("vit", "Small ViT, patches 4x4 of 32x32", (32, 32, 32, 3), 10, _vit()),
 )

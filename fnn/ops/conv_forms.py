@@ -104,7 +104,7 @@ def _tall(spec: ConvSpec, w: jax.Array, inputs: int, outputs: int) -> bool:
 
 
 def thin_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
-    """At stride 1, few outputs of very few inputs, or in a large window; a split batch would add wider kernels up."""
+    """At stride 1, few outputs of very few inputs, or in a large window; on a batch that is not split."""
     *window, c, k = w.shape
     few = (c <= 2 and k <= 8) or (c >= 12 and k <= FEW and min(window) >= 5)
     return wide.fits(spec, w) and whole_batch(x) and few

@@ -12,6 +12,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from fnn.core.sharding import whole_batch
 from fnn.ops import conv_direct as direct
 from fnn.ops.conv_direct import ConvSpec, mirrored
 
@@ -39,9 +40,12 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """Fold dy's pixels into channels; the adjoint of the widening adds the b copies of each tap."""
+    """Fold dy's pixels into channels; the adjoint of the widening adds the b copies of each tap.
+
+    Directly where devices may hold parts of the batch: they would add all the copies up before they are merged.
+    """
     b = _neighbours(dy.shape[2], w)
-    if b == 1:
+    if b == 1 or not whole_batch(x, dy):
         return direct.kernel_gradient(spec, x, dy, w)
     fh, fw, c, k = w.shape
     folded = dy.reshape(*dy.shape[:2], dy.shape[2] // b, b, k).reshape(*dy.shape[:2], dy.shape[2] // b, b * k)
