@@ -2,8 +2,10 @@
 
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -79,6 +81,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+def revision() -> str | None:
+    """The commit of this source, with a plus sign where files differ from it; None outside a git checkout."""
+    try:
+        git = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+        commit = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
+        return commit + "+" * bool(git(["git", "status", "--porcelain", "-uno"]).stdout.strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def describe():
     """A dict with versions, processor, cores and the load average at this moment."""
     device = jax.devices()[0]
@@ -95,5 +107,6 @@ def describe():
         "cores": cores(),
         "load_average": load_average(),
         "libraries": versions(),
+        "fnn": revision(),
         "date": time.strftime("%Y-%m-%d"),
     }

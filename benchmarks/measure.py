@@ -80,8 +80,9 @@ def measure(
     )
 
     def turn(label: str) -> float | None:
-        seconds = _try(ready[label], "run", steps=ready[label].found["steps"])
-        return None if seconds is None else seconds / ready[label].found["steps"]
+        steps, warm = ready[label].found["steps"], ready[label].found["turn_seconds"] <= rounds.SLOW_SECONDS
+        seconds = _try(ready[label], "run", steps=steps, warm=warm)
+        return None if seconds is None else seconds / steps
 
     others = Others({each.worker.pid for each in programs})
     times = rounds.take_turns(rounds.plan(turns, REFERENCE), turn)
@@ -124,6 +125,9 @@ def _require_equal(programs: Sequence[Program], nudges: int) -> None:
             got = first(each)
             if got is None:
                 continue
+            if truth is None and each.label not in TRUTH:
+                each.error = "Nothing to compare with: fnn's automatic gradients failed."
+                continue
             if truth is None:
                 truth = got
                 nudged = [first(each, nudge=seed) for seed in range(nudges)]
@@ -132,7 +136,9 @@ def _require_equal(programs: Sequence[Program], nudges: int) -> None:
             over = {name: error for name, error in errors.items() if not error <= allowed.get(name, 0.0)}  # or NaN
             loss_error = errors.pop("loss")
             worst = max(over or errors, key=lambda name: errors.get(name, 0.0))
+            widest = max(allowed[name] for name in errors if name in allowed)
             each.found |= {"loss": got[0], "loss_error": loss_error, "gradient_error": max(errors.values())}
+            each.found["gradient_tolerance"] = widest  # of the leaf that rounding moves most
             if "loss" in over:
                 each.error = f"Disagrees: its loss is {got[0]:.6g}, not {truth[0]:.6g}."
             elif over:

@@ -67,6 +67,8 @@ OPERATIONS = {
     "dense 128x1024 to 1024": Operation("dense", {"x": (128, 1024), "kernel": (1024, 1024), "bias": (1024,)}),
     "conv 5x5, 64x32x32x1 to 6": conv((64, 32, 32, 1), (5, 5, 1, 6)),
     "conv 5x5, 64x14x14x6 to 16": conv((64, 14, 14, 6), (5, 5, 6, 16)),
+    "conv 5x5, 128x16x16x16 to 20": conv((128, 16, 16, 16), (5, 5, 16, 20), padding=2),
+    "conv 3x3, 32x2x2x512 to 512": conv((32, 2, 2, 512), (3, 3, 512, 512), padding=1),
     "conv 3x3, 32x28x28x1 to 32 (flax 3551)": conv((32, 28, 28, 1), (3, 3, 1, 32), padding=1),
     "conv 3x3, 32x14x14x32 to 64 (flax 3551)": conv((32, 14, 14, 32), (3, 3, 32, 64), padding=1),
     "conv 3x3, 128x32x32x16 to 16": conv(STEM, (3, 3, 16, 16), padding=1),

@@ -6,7 +6,7 @@ It is spoken to in JSON lines:
     {"do": "first", "label": ..., "path": file.npz}    loss; the gradient goes into the file; with "nudge", a seed, of
                                                         a slightly changed input
     {"do": "prepare", "label": ...}                     costs of compiling
-    {"do": "run", "label": ..., "steps": n}             seconds of n steps
+    {"do": "run", "label": ..., "steps": n}             seconds of n steps; with "warm", after one that is not timed
     {"do": "forget"}                                    drops all programs
 
 The answer is {"value": ...} or {"error": sentence}. JAX's and PyTorch's programs live in processes of their own: each
@@ -141,7 +141,7 @@ def obey(programs: dict[str, Any], request: dict[str, Any]) -> Any:
     elif do == "prepare":
         return dataclasses.asdict(programs[label].prepare())
     elif do == "run":
-        if request["steps"] > 1:  # caches hold what the last program left there
+        if request.get("warm"):  # caches hold what the last program left there
             programs[label].run(1)
         return programs[label].run(request["steps"])
     elif do == "forget":

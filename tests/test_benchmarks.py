@@ -101,8 +101,10 @@ def test_a_process_that_dies_or_hangs_is_reported_and_started_again(tmp_path):
 def test_a_step_that_nobody_times_warms_the_caches():
     worker = InProcess()
     worker.ask("build", label="a", source="tests.fake_programs", name="net", library="fnn", variant="hand")
-    assert worker.ask("run", label="a", steps=3) == pytest.approx(0.3)
+    assert worker.ask("run", label="a", steps=3, warm=True) == pytest.approx(0.3)
     assert worker.programs["a"].turns == 2
+    worker.ask("run", label="a", steps=1)
+    assert worker.programs["a"].turns == 3
 
 
 def test_the_report_says_that_a_run_was_disturbed():

@@ -1,14 +1,28 @@
 """Every formulation of a convolution against the textbook formula and the others."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.ops import conv_forms
+import fnn
+from benchmarks.operations import OPERATIONS
+from fnn.check.tolerance import gap, largest, limit_of
+from fnn.ops import conv_forms, conv_separable, conv_wide, conv_winograd
 from fnn.ops.conv import rule
 from fnn.ops.conv_direct import ConvSpec
-from tests.helpers import integers
+from tests.helpers import integers, normal
+
+# Shapes for the formulations that do not take a dense 3x3 convolution.
+SUITED = {
+    "matmul": ((4, 8, 8, 12), (2, 2, 12, 8), {"stride": 2}),
+    "shifted": ((4, 8, 8, 12), (3, 3, 1, 12), {"padding": 1, "groups": 12}),
+    "blocks": ((4, 8, 8, 12), (3, 3, 3, 12), {"padding": 1, "groups": 4}),
+    "planes": ((2, 4, 6, 6, 6), (3, 3, 3, 6, 4), {"padding": 1}),
+    "phases": ((4, 9, 9, 6), (5, 5, 6, 8), {"padding": 2, "stride": 2}),
+}
 
 
 def _spec(sizes, stride=1, padding=0, dilation=1, groups=1):
@@ -34,6 +48,8 @@ GRID = {
     "four_pixels": (_spec((3, 10), 1, ((0, 1), (2, 0))), (2, 5, 3, 2)),
     "long_steps": (_spec((9, 7), (2, 1), ((3, 1), (0, 2))), (5, 3, 2, 3)),
     "beyond_the_image": (_spec((2, 3), 1, 2), (3, 5, 2, 2)),
+    "odd_3x3": (_spec((3, 6), 1, ((2, 0), (1, 3))), (3, 3, 3, 2)),
+    "crop_3x3": (_spec((6, 7), 1, ((-1, 2), (0, -1))), (3, 3, 2, 3)),
     "balanced": (_spec((3, 4), 1, ((1, 2), (0, 1))), (3, 2, 12, 13)),
     "volume": (_spec((3, 4, 5), (2, 1, 3), 1, (1, 2, 1)), (2, 2, 3, 2, 2)),
 }
@@ -45,11 +61,30 @@ def formulations(spec, w, product):
     return [getattr(form, product) for form in (conv_forms, *fitting) if hasattr(form, product)]
 
 
+def on_one_device(monkeypatch):
+    for form in (conv_forms, conv_separable, conv_wide, conv_winograd):
+        monkeypatch.setattr(form, "whole_batch", lambda *arrays: True)
+
+
+@pytest.fixture(params=["whole", "split"])
+def batch(request, monkeypatch):
+    """A number of examples; "whole": as on one device, where loops over parts of a batch are allowed, here all in 2s.
+
+    Tests have eight devices, so that nothing loops unless it is told so.
+    """
+    if request.param == "split":
+        return 2
+    on_one_device(monkeypatch)
+    monkeypatch.setattr(conv_separable, "COPIES", 0)
+    monkeypatch.setattr(conv_winograd, "ENTRIES", 0)
+    return 4
+
+
 @pytest.mark.parametrize(("spec", "kernel"), GRID.values(), ids=GRID)
-def test_every_formulation_is_exact_and_adjoint(spec, kernel):
+def test_every_formulation_is_exact_and_adjoint(spec, kernel, batch):
     """<dy, y(x, w)> = <dx(dy, w), x> = <dw(x, dy), w>, without any rounding since all numbers are small integers."""
     with jax.enable_x64(True):
-        x = integers(0, (2, *spec.sizes, kernel[-2] * spec.groups), "float64")
+        x = integers(0, (batch, *spec.sizes, kernel[-2] * spec.groups), "float64")
         w = integers(1, kernel, "float64")
         want = rule.reference(spec, x, w, None)
         dy = integers(2, want.shape, "float64")
@@ -69,3 +104,53 @@ def test_every_formulation_is_exact_and_adjoint(spec, kernel):
         for dw in dws:
             assert jnp.vdot(dw, w) == jnp.vdot(dy, want)
             np.testing.assert_array_equal(dw, dws[0])
+
+
+@pytest.mark.parametrize("formulation", conv_forms.NAMES)
+@pytest.mark.parametrize(("mean", "deviation"), [(300.0, 1.0), (0.0, 1e-6), (0.0, 1e6)], ids=["mean", "tiny", "huge"])
+def test_float32_is_as_accurate_as_the_checker_demands(formulation, mean, deviation):
+    """Output and gradients of a forced formulation against float64, within the checker's roundings."""
+    shape, kernel, options = SUITED.get(formulation, ((4, 8, 8, 12), (3, 3, 12, 8), {"padding": 1}))
+    x, w = normal(0, shape) * deviation + mean, normal(1, kernel)
+
+    def run(x, w, **forced):
+        y, pull = jax.vjp(lambda x, w: fnn.ops.conv(x, w, **options, **forced), x, w)
+        return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+    with jax.enable_x64(True):
+        wide = [a.astype("float64") for a in (x, w)]
+        nudged = [a * (1 + jnp.finfo("float32").eps * jnp.sign(normal(2, a.shape, "float64"))) for a in wide]
+        want, moved = jax.jit(run)(*wide), jax.jit(run)(*nudged)
+    got = jax.jit(partial(run, formulation=formulation))(x, w)
+    for a, b, c in zip(got, want, moved, strict=True):
+        assert a.dtype == jnp.float32
+        assert gap(a, b).max() <= limit_of("float32", largest(b), noise=gap(b, c).max())
+
+
+def test_the_tables_choose_what_they_say(monkeypatch):
+    """Each row is taken for a shape that it is meant for."""
+    on_one_device(monkeypatch)
+    choices = {
+        "conv 3x3, 64 to 64": ((64, 32, 32, 64), (3, 3, 64, 64), {"padding": 1}, ("winograd", "winograd", "direct")),
+        "LeNet-5, second": ((64, 14, 14, 6), (5, 5, 6, 16), {}, ("wide", "rows", "direct")),
+        "ConvNetJS, second": ((64, 16, 16, 16), (5, 5, 16, 20), {"padding": 2}, ("rows", "rows", "wide")),
+        "ResNet-20, first stage": ((64, 32, 32, 16), (3, 3, 16, 16), {"padding": 1}, ("wide", "wide", "separable")),
+        "1x1": ((4, 8, 8, 64), (1, 1, 64, 32), {}, ("matmul", "matmul", "matmul")),
+        "depthwise": ((4, 8, 8, 32), (3, 3, 1, 32), {"groups": 32}, ("shifted", "shifted", "shifted")),
+        "grouped": ((4, 8, 8, 32), (3, 3, 8, 32), {"groups": 4}, ("blocks", "blocks", "blocks")),
+        "stem": ((4, 32, 32, 3), (7, 7, 3, 64), {"stride": 2, "padding": 3}, ("direct", "phases", "direct")),
+        "beyond": ((4, 2, 2, 64), (3, 3, 64, 64), {"padding": 1}, ("patches", "patches", "direct")),
+        "volume": ((2, 4, 8, 8, 4), (3, 3, 3, 4, 8), {}, ("planes", "planes", "planes")),
+    }
+    for name, (shape, kernel, options, wanted) in choices.items():
+        spec = _spec(shape[1:-1], options.get("stride", 1), options.get("padding", 0), 1, options.get("groups", 1))
+        x, w = jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct(kernel, "float32")
+        dy = jax.eval_shape(lambda x, w, spec=spec: conv_forms.forward(spec, x, w), x, w)
+        tables = ((conv_forms.FORWARD, x), (conv_forms.INPUT_GRADIENT, dy), (conv_forms.KERNEL_GRADIENT, x))
+        found = [conv_forms.chosen(table, spec, array, w).formulation for table, array in tables]
+        assert found == [conv_forms.FORMULATIONS[form] for form in wanted], name
+
+
+def test_the_measurement_of_every_row_exists():
+    rows = (*conv_forms.FORWARD, *conv_forms.INPUT_GRADIENT, *conv_forms.KERNEL_GRADIENT)
+    assert {row.measured for row in rows if row.measured} <= set(OPERATIONS)

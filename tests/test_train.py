@@ -99,6 +99,13 @@ class TestStep:
         assert measures["loss"].dtype == jnp.float32
         assert float(measures["loss"]) == 1.0
 
+    @pytest.mark.parametrize(("platform", "chooses"), [("cpu", False), ("tpu", True)])
+    def test_on_cpu_a_branch_updates_and_elsewhere_entries_are_chosen(self, platform, chooses):
+        step = train.make_step(PLAIN, squared, MOMENTUM)
+        now = train.init_state(PLAIN, MOMENTUM, jax.random.key(0), (4, 3))
+        program = jax.export.export(jax.jit(step), platforms=[platform])(now, batches(1)[0]).mlir_module()
+        assert ("stablehlo.select" in program) == chooses
+
     def test_a_loss_that_is_not_finite_changes_nothing_but_the_counter(self):
         x, t = batches(1)[0]
         now, _ = STEP(start(), (x, t))

@@ -15,7 +15,7 @@ from benchmarks.networks.zoo import Network
 _KEY = jax.random.key(0)  # initial parameters are replaced
 
 
-def build(network: Network, options: dict[str, str] | None) -> JaxProgram:
+def build(network: Network, tuned: bool) -> JaxProgram:
     """The program; equinox's State holds the running averages."""
     model, state = eqx.nn.make_with_state(lambda: _chain(network.places()))()
     template, static = eqx.partition(model, lambda leaf: isinstance(leaf, Slot) or eqx.is_inexact_array(leaf))
@@ -29,7 +29,7 @@ def build(network: Network, options: dict[str, str] | None) -> JaxProgram:
     def channels_first(a):
         return a.transpose(0, 3, 1, 2) if a.ndim == 4 else a
 
-    return peer(network, template, forward, state, layout=channels_first, options=options)
+    return peer(network, template, forward, state, layout=channels_first, tuned=tuned)
 
 
 class _Residual(eqx.nn.StatefulLayer):

@@ -12,7 +12,7 @@ from benchmarks.networks.weights import Slot, reshaped, transposed
 from benchmarks.networks.zoo import Network
 
 
-def build(network: Network, options: dict[str, str] | None) -> JaxProgram:
+def build(network: Network, tuned: bool) -> JaxProgram:
     """The program; haiku's state holds the running averages."""
     template: dict = {}
 
@@ -30,7 +30,7 @@ def build(network: Network, options: dict[str, str] | None) -> JaxProgram:
     def run(params, state, x):
         return model.apply(params, state, None, x)
 
-    return peer(network, template, run, state, options=options)
+    return peer(network, template, run, state, tuned=tuned)
 
 
 def _chain(places: list[Place], x: jax.Array, template: dict) -> jax.Array:

@@ -11,7 +11,7 @@ from benchmarks.networks.weights import Slot, reshaped, transposed
 from benchmarks.networks.zoo import Network
 
 
-def build(network: Network, options: dict[str, str] | None) -> JaxProgram:
+def build(network: Network, tuned: bool) -> JaxProgram:
     """The program; the state beside the parameters holds the running averages."""
     model = _chain(network.places(), nnx.Rngs(0))
     graph, template, other = nnx.split(model, nnx.Param, ...)
@@ -21,7 +21,7 @@ def build(network: Network, options: dict[str, str] | None) -> JaxProgram:
         y = model(x)
         return y, nnx.state(model, nnx.Not(nnx.Param))
 
-    return peer(network, template, forward, other, options=options)
+    return peer(network, template, forward, other, tuned=tuned)
 
 
 class _Residual(nnx.Module):

@@ -12,10 +12,10 @@ from benchmarks.networks.weights import Slot, reshaped, transposed
 from benchmarks.networks.zoo import Network
 
 
-def build(network: Network, options: dict[str, str] | None) -> JaxProgram:
+def build(network: Network, tuned: bool) -> JaxProgram:
     """The program; stax has no state beside the parameters."""
     apply, template = _chain(network.places())
-    return peer(network, template, lambda params, other, x: (apply(params, x), other), options=options)
+    return peer(network, template, lambda params, other, x: (apply(params, x), other), tuned=tuned)
 
 
 def _chain(places: list[Place]) -> tuple[Any, list]:

@@ -52,9 +52,4 @@ def build(network: str | Network, library: str, variant: str, batch: int | None 
     module = import_module(f"benchmarks.networks.{_MODULES[library]}")
     if VARIANTS[library] is not _PEER:
         return module.build(network, variant)
-    options = None
-    if variant == "options":
-        from fnn.train import compiler_options
-
-        options = compiler_options()
-    return module.build(network, options)
+    return module.build(network, tuned=variant == "options")

@@ -65,7 +65,7 @@ class JaxProgram:
       momentum: `state -> tree`, the optimiser's momentum by parameter.
       template: a pytree with slots at the same key paths.
       layout: how the library wants x, and labels that are images.
-      options: for the compiler, None for its defaults.
+      tuned: whether to compile with fnn's options for this very program, as fnn's own step is.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class JaxProgram:
         template: Any,
         *,
         layout: Callable[[np.ndarray], np.ndarray] = lambda a: a,
-        options: dict[str, str] | None = None,
+        tuned: bool = False,
     ):
         import jax
 
@@ -88,11 +88,16 @@ class JaxProgram:
             assert jax.tree.structure(state) == tree
             return jax.tree.leaves(state), loss
 
-        self._jitted = jax.jit(flat, donate_argnums=0, compiler_options=options)
         self._start = [np.array(leaf) for leaf in leaves]
         self._read = lambda leaves: neutral_tree(template, momentum(jax.tree.unflatten(tree, leaves)))
         self._batch = tuple(jax.device_put(layout(part) if part.ndim > 1 else part) for part in draw_batch(network))
         self._state, self._costs = None, None
+        self._jitted = jax.jit(flat, donate_argnums=0)
+        if tuned:
+            from fnn.train import compiler_options
+
+            options = compiler_options(self._jitted.trace(self._begin(), *self._batch))
+            self._jitted = jax.jit(flat, donate_argnums=0, compiler_options=options)
 
     # What a subclass with a step of its own overrides.
 

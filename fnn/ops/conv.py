@@ -52,8 +52,8 @@ def conv(
       padding: with zeros: "VALID" (none), "SAME", an integer, a (before, after) pair an axis, or "CAUSAL" (1-D, all
         before); "REFLECT", "REPLICATE", "CIRCULAR": the amounts of SAME, filled as `fnn.ops.pad` says.
       dilation: distance between taps.
-      groups: number of separate channel groups. On CPU, under hand-written gradients, small groups are computed
-        together: an infinity or NaN in one may reach its neighbours.
+      groups: number of separate channel groups. On CPU, under hand-written gradients, small groups and neighbouring
+        pixels are computed together: an infinity or NaN in one may reach the others.
       formulation: for tests and benchmarks: one of `fnn.ops.conv_forms.NAMES`, which then computes, on every platform
         and under hand-written gradients, those of the three products it can; "direct" computes the others. None: as
         the tables there say.
@@ -246,12 +246,11 @@ def _transpose_reference(spec, x, w, bias):
     return _add(jnp.asarray(y), bias)
 
 
-def _spec(sizes, stride=1, padding=0, dilation=1, groups=1):
+def _spec(sizes, stride=1, padding=0, dilation=1, groups=1, formulation=None):
     rank = len(sizes)
     stride, dilation = (sizes_of("case", "", v, rank) for v in (stride, dilation))
-    return ConvSpec(
-        sizes, stride, padding if isinstance(padding, tuple) else ((padding, padding),) * rank, dilation, groups
-    )
+    pairs = padding if isinstance(padding, tuple) else ((padding, padding),) * rank
+    return ConvSpec(sizes, stride, pairs, dilation, groups, formulation)
 
 
 rule = Rule(
@@ -262,7 +261,7 @@ rule = Rule(
     reference=_reference,
     cases=(
         case(_spec((6, 5)), (8, 6, 5, 3), (3, 2, 3, 4), (4,)),
-        case(_spec((6, 5), padding=2), (8, 6, 5, 1), (5, 5, 1, 2), None),  # one channel: the separable form
+        case(_spec((6, 5), padding=2), (8, 6, 5, 1), (5, 5, 1, 2), None),  # few outputs: the wide form
         case(_spec((7, 6), (2, 3), ((0, 1), (2, 0)), (2, 1)), (1, 7, 6, 2), (3, 4, 2, 3), (3,), batched=False),
         case(_spec((7, 8), 2, ((3, 2), (0, 3))), (1, 7, 8, 2), (2, 2, 2, 3), None, batched=False),  # windows = stride
         case(_spec((8, 5), (3, 2)), (8, 8, 5, 3), (2, 1, 3, 4), (4,)),  # stride larger than the window
@@ -276,6 +275,12 @@ rule = Rule(
         case(_spec((4, 4), 1, 1), (0, 4, 4, 2), (3, 3, 2, 2), (2,), batched=False),
         case(_spec((9,), 2, ((4, 0),), 2), (8, 9, 2), (3, 2, 3), (3,)),
         case(_spec((4, 3, 5), (1, 2, 1), 1), (1, 4, 3, 5, 2), (2, 3, 2, 2, 2), (2,), batched=False),
+        case(_spec((3, 4, 2), padding=1), (0, 3, 4, 2, 2), (2, 2, 2, 2, 2), None, batched=False),
+        # What the tables choose for larger shapes alone.
+        *[
+            case(_spec((5, 4), padding=1, formulation=form), (8, 5, 4, 2), (3, 3, 2, 3), None)
+            for form in ("rows", "separable", "winograd", "patches")
+        ],
     ),
 )
 

@@ -38,8 +38,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Keep the diagonal of each block's kernel gradient."""
     *window, c, k = w.shape
-    merged = _merged(spec, w)
-    blocks = spec.groups // merged
+    merged, blocks = _merged(spec, w), count(spec, w)
     like, *_ = jax.eval_shape(lambda w: _kernels(spec, w), w)
     dense, diagonal = replace(spec, groups=1), []
     for a, b in zip(jnp.split(x, blocks, axis=-1), jnp.split(dy, blocks, axis=-1), strict=True):
@@ -52,6 +51,11 @@ def _forms() -> ModuleType:
     from fnn.ops import conv_forms  # its tables have this module among their rows
 
     return conv_forms
+
+
+def count(spec: ConvSpec, w: jax.Array) -> int:
+    """Number of blocks."""
+    return spec.groups // _merged(spec, w)
 
 
 def _merged(spec: ConvSpec, w: jax.Array) -> int:

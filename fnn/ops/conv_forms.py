@@ -2,7 +2,8 @@
 
 Every formulation is exact. The first row of a table whose condition holds is taken, at trace time, from static shapes.
 Rows for "cpu" count on that platform alone, through `lax.platform_dependent`; elsewhere the next row for all platforms
-does. `measured` names the row of benchmarks/results/operations.json that shows what the choice is worth.
+does. `measured` names the row of benchmarks/results/operations.json that shows what the choice is worth against
+automatic gradients; benchmarks/results/layers.json has the other formulations beside it.
 """
 
 import math
@@ -28,9 +29,8 @@ from fnn.ops import conv_wide as wide
 from fnn.ops import conv_winograd as winograd
 from fnn.ops.conv_direct import ConvSpec
 
-MOST_TAPS = (
-    64  # of a depthwise window: beyond this, unrolled shifts make the program long, and direct is not far behind
-)
+MOST_TAPS = 64  # of a depthwise window: beyond this, unrolled shifts make the program long; blocks are taken
+MOST_BLOCKS = 64  # of a grouped convolution: each is a convolution of its own in the program
 FEW = 20  # channels that leave most of a core's vectors empty
 TALL = 5  # rows of a window: at 3, the wide form is as fast
 
@@ -55,8 +55,8 @@ def depthwise(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
 
 
 def grouped(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
-    """Several groups."""
-    return spec.groups > 1
+    """Several groups, in a reasonable number of blocks."""
+    return blocks.fits(spec, w) and blocks.count(spec, w) <= MOST_BLOCKS
 
 
 def disjoint(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
@@ -112,13 +112,15 @@ def thin_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
 
 def broad(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """3x3 at stride 1, many channels on both sides, and positions enough to repay the transformed kernel."""
-    return winograd.fits(spec, w) and min(w.shape[-2:]) >= 64 and math.prod(x.shape[:-1]) >= 4096
+    many = min(w.shape[-2:]) >= 64 and math.prod(x.shape[:-1]) >= 4096
+    return winograd.fits(spec, w) and many and whole_batch(x)
 
 
 def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
-    """At stride 1, 12 to 32 channels on both sides."""
+    """At stride 1, 12 to 32 channels on both sides, in parts that fit the caches."""
     *window, c, k = w.shape
-    return separable.fits(spec, w) and max(window) <= 7 and min(c, k) >= 12 and max(c, k) <= 32
+    some = max(window) <= 7 and min(c, k) >= 12 and max(c, k) <= 32
+    return separable.fits(spec, w) and some and separable.parts_of(spec, x, w) > 0
 
 
 def strided(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
@@ -134,7 +136,7 @@ FORWARD = (
     Row(blocks, grouped, "cpu", "conv 3x3 groups 32, 8x28x28x128"),
     Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
     Row(patches, beyond, "cpu", "conv 3x3, 32x2x2x512 to 512"),
-    Row(rows, thin_and_tall, "cpu", "conv 5x5, 64x14x14x6 to 16"),
+    Row(rows, thin_and_tall, "cpu", "conv 5x5, 128x16x16x16 to 20"),
     Row(wide, thin, "cpu", "conv 5x5, 64x32x32x1 to 6"),
     Row(winograd, broad, "cpu", "conv 3x3, 8x28x28x128 to 128"),
     Row(direct, always, "", ""),

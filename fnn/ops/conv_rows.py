@@ -11,7 +11,7 @@ from dataclasses import replace
 import jax
 from jax import lax
 
-from fnn.core.dtypes import wide_dtype
+from fnn.core.dtypes import widen
 from fnn.ops import conv_direct as direct
 from fnn.ops.conv_direct import ConvSpec, mirrored, pad_axis
 
@@ -28,7 +28,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     rows = x.shape[1]
     outputs = rows + top + bottom - fh + 1
     along = replace(spec, sizes=x.shape[1:-1], padding=((0, 0), columns))
-    z = direct.forward(along, x, w.transpose(1, 2, 0, 3).reshape(1, fw, c, fh * k)).astype(wide_dtype(x))
+    z = direct.forward(along, widen(x), widen(w).transpose(1, 2, 0, 3).reshape(1, fw, c, fh * k))
     parts = (lax.slice_in_dim(z, i * k, (i + 1) * k, axis=-1) for i in range(fh))
     return sum(pad_axis(part, 1, top - i, outputs - rows - top + i) for i, part in enumerate(parts)).astype(x.dtype)
 

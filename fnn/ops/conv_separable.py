@@ -26,9 +26,9 @@ def fits(spec: ConvSpec, w: jax.Array) -> bool:
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """The sum over parts of the batch; over the whole at once where the batch may be split among devices."""
+    """The sum over parts of the batch; over the whole at once where there are none."""
     fh, fw, c, k = w.shape
-    height, width = dy.shape[1:3]
+    height, width = _outputs(spec, w)
     (top, _), (left, _) = spec.padding
 
     def copies(x: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -37,8 +37,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
         rows = jnp.concatenate([x[..., j : j + width, :] for j in range(fw)], axis=-1)
         return rows, jnp.concatenate([pad_axis(dy, 1, i, fh - 1 - i) for i in range(fh)], axis=-1)
 
-    batch = x.shape[0]
-    parts = _parts(batch, (height + fh - 1) * width * (fw * c + fh * k)) if whole_batch(x, dy) else 0
+    batch, parts = x.shape[0], parts_of(spec, x, w)
     if not parts:
         dw = contract(*copies(x, dy), ((0, 1, 2), (0, 1, 2)), like=w)
     else:
@@ -54,7 +53,18 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     return dw.reshape(fw, c, fh, k).transpose(2, 0, 1, 3)
 
 
-def _parts(batch: int, entries: int) -> int:
-    """The fewest equal parts of the batch, of two halves each, with copies below `COPIES`; 0 if there are none."""
+def parts_of(spec: ConvSpec, x: jax.Array, w: jax.Array) -> int:
+    """The fewest equal parts of the batch, of two halves each, with copies below `COPIES`.
+
+    0 if there are none, or where the batch may be split among devices: the tables do not choose this form then.
+    """
+    if not whole_batch(x):
+        return 0
+    (height, width), (fh, fw, c, k), batch = _outputs(spec, w), w.shape, x.shape[0]
+    entries = (height + fh - 1) * width * (fw * c + fh * k)
     even = (p for p in range(1, batch // HALVES + 1) if batch % (p * HALVES) == 0)
     return next((p for p in even if batch // p * entries <= COPIES), 0)
+
+
+def _outputs(spec: ConvSpec, w: jax.Array) -> list[int]:
+    return [n + low + high - f + 1 for n, f, (low, high) in zip(spec.sizes, w.shape[:2], spec.padding, strict=True)]

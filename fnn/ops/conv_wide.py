@@ -12,6 +12,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from fnn.core.dtypes import widen
 from fnn.core.sharding import whole_batch
 from fnn.ops import conv_direct as direct
 from fnn.ops.conv_direct import ConvSpec, mirrored
@@ -49,9 +50,10 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
         return direct.kernel_gradient(spec, x, dy, w)
     fh, fw, c, k = w.shape
     folded = dy.reshape(*dy.shape[:2], dy.shape[2] // b, b, k).reshape(*dy.shape[:2], dy.shape[2] // b, b * k)
-    like = jax.eval_shape(lambda w: _widen(w, b), w)
-    dw = direct.kernel_gradient(replace(spec, stride=(1, b)), x, folded, like).reshape(fh, fw + b - 1, c, b, k)
-    return sum(dw[:, r : r + fw, :, r] for r in range(b))
+    like = jax.eval_shape(lambda w: widen(_widen(w, b)), w)
+    dw = direct.kernel_gradient(replace(spec, stride=(1, b)), widen(x), widen(folded), like)
+    dw = dw.reshape(fh, fw + b - 1, c, b, k)
+    return sum(dw[:, r : r + fw, :, r] for r in range(b)).astype(w.dtype)
 
 
 def _neighbours(outputs: int, w: jax.Array) -> int:

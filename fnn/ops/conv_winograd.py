@@ -93,15 +93,18 @@ def _kernel(w: jax.Array, axis: int) -> list[jax.Array]:
 
 def _interleaved(pair: list[jax.Array], axis: int) -> jax.Array:
     y = jnp.stack(pair, axis + 1)
-    return y.reshape(*y.shape[:axis], -1, *y.shape[axis + 2 :])
+    return y.reshape(*y.shape[:axis], 2 * y.shape[axis], *y.shape[axis + 2 :])
 
 
 def _parts(x: jax.Array, height: int, width: int, w: jax.Array) -> int:
-    """The fewest equal parts of the batch whose tiles fill at most `ENTRIES`; 1 where it may be split among devices."""
+    """The fewest equal parts of the batch whose tiles fill at most `ENTRIES`, or single examples.
+
+    One part where the batch may be split among devices: the tables do not choose this form there.
+    """
     batch = x.shape[0]
     each = 4 * (height + 1) * (width + 1) * (w.shape[-2] + w.shape[-1])
     equal = (p for p in range(1, batch + 1) if batch % p == 0)
-    return next((p for p in equal if batch // p * each <= ENTRIES), 1) if whole_batch(x) else 1
+    return next((p for p in equal if batch // p * each <= ENTRIES), max(batch, 1)) if whole_batch(x) else 1
 
 
 def _split(x: jax.Array, parts: int) -> jax.Array:

@@ -20,6 +20,7 @@ from jax import lax
 
 from fnn.core.dtypes import widen
 from fnn.core.errors import require, require_floats
+from fnn.core.sharding import result_sharding
 
 Axes = tuple[int, ...]
 Names = tuple[str, ...]
@@ -70,7 +71,7 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
 
     def total(s: jax.Array) -> jax.Array:
         """Σ over the rest of A of scale s."""
-        if scale is None or both or scale.ndim > 1:
+        if scale is None or both or scale.ndim > 1 or result_sharding(s) is not None:
             return (s if scale is None else scale * s).sum(only_a, keepdims=True)
         return jnp.matmul(s, scale, precision=lax.Precision.HIGHEST)[..., None]  # layer norm: s is large, not copied
 

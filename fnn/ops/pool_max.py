@@ -19,6 +19,7 @@ from jax import lax
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
+from fnn.core.kept import kept
 from fnn.core.rule import Rule
 from fnn.ops.pool import Pool, geometry
 from fnn.ops.window import Ints, Padding
@@ -69,20 +70,13 @@ def _fwd(spec: Pool, x):
         y, index = jnp.where(better, tap, y), jnp.where(better, jnp.array(number, index.dtype), index)
     # The value by reduce_window is up to 3 times as fast along one axis, and up to 4 times slower over several.
     one_axis = max(spec.window) == math.prod(spec.window)
-    return _forward(spec, x) if one_axis else y, _keep(index)
+    return _forward(spec, x) if one_axis else y, kept(
+        index
+    )  # XLA would compute it again from x for every element of dx
 
 
 def _index_dtype(taps):
     return next(t for t in (jnp.int8, jnp.int16, jnp.int32) if taps - 1 <= jnp.iinfo(t).max)
-
-
-def _keep(index):
-    """The index itself, inverted twice: XLA would compute it again from x for every element of dx.
-
-    A loop ends a fusion, and is not seen through; `lax.optimization_barrier` is gone on CPU before fusion begins.
-    Without it, forward and backward of LeNet's first pooling (64 x 28 x 28 x 6) take 1.9 ms instead of 0.5.
-    """
-    return lax.fori_loop(0, 2, lambda _, index: ~index, index)
 
 
 def _bwd(spec: Pool, index, dy):

@@ -15,6 +15,7 @@ import optax
 
 from fnn.core.errors import require
 from fnn.core.layer import Layer, Params, State
+from fnn.core.sharding import varying
 from fnn.train import compiler
 from fnn.train.batch import mean, named_functions, split_batch
 
@@ -135,15 +136,18 @@ def make_step(
     def jitted(train_state: TrainState, *batch: Any) -> Callable:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((train_state, batch))):
             return plain
-        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))  # they and the layer determine the state's
+        # The batch and the layer determine the shapes of the state; what differs between modes of gradients is small.
+        shapes = tuple((np.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves(batch))
         if shapes not in by_shape:
-            traced = compiler_options is None and compiler.compiler_options(plain.trace(train_state, *batch))
-            by_shape[shapes] = tuned(tuple((traced or compiler_options or {}).items()))
+            own = compiler_options is None
+            options = compiler.compiler_options(plain.trace(train_state, *batch)) if own else compiler_options
+            by_shape[shapes] = tuned(tuple(options.items()))
         return by_shape[shapes]
 
     def checked(train_state: TrainState, batch: tuple) -> tuple[Callable, tuple]:
-        deleted = getattr(getattr(train_state, "step", None), "is_deleted", bool)  # tracers and NumPy arrays have none
-        alive = isinstance(train_state, TrainState) and not deleted()
+        counter = getattr(train_state, "step", None)
+        deleted = isinstance(counter, jax.Array) and not isinstance(counter, jax.core.Tracer) and counter.is_deleted()
+        alive = isinstance(train_state, TrainState) and not deleted
         got = "one that was donated to an earlier step" if isinstance(train_state, TrainState) else type(train_state)
         require(alive, "step", "a TrainState with live arrays", got, "pass the one that the last step returned")
         x, labels, _ = split_batch("step", batch)
@@ -166,7 +170,8 @@ def _unless_broken(ok: jax.Array, advance: Callable, old: tuple, *args: Any) -> 
 
     A choice entry by entry makes XLA compute the optimiser's update once for its own state and again for the
     parameters, from copies of both, as neither may be overwritten before the other has read it. On CPU a branch updates
-    them in place. On GPU and TPU a branch would wait for the loss.
+    them in place. On GPU and TPU a branch would wait for the loss; and where devices may disagree, inside `shard_map`,
+    one that communicates would hang.
     """
 
     def branch(ok: jax.Array, old: tuple, *args: Any) -> tuple:
@@ -175,4 +180,6 @@ def _unless_broken(ok: jax.Array, advance: Callable, old: tuple, *args: Any) -> 
     def choose(ok: jax.Array, old: tuple, *args: Any) -> tuple:
         return jax.tree.map(partial(jnp.where, ok), advance(old, *args), old)
 
+    if varying(ok):
+        return choose(ok, old, *args)
     return jax.lax.platform_dependent(ok, old, *args, cpu=branch, default=choose)

@@ -1,0 +1,172 @@
+"""Each convolution of a network in all its formulations, beside the speed of a matrix product: where a step's floor is.
+
+    python -m benchmarks.layers            about five minutes; writes results/layers.json and its section of the report
+    python -m benchmarks.layers resnet20   prints one network
+
+Every product (output, input gradient, kernel gradient) is compiled alone, with the options of the training step, and
+timed in rounds in which all formulations take turns. Sums over a network leave out the gradient of its input, which no
+training step computes. The floor is the number of multiply-adds of the textbook formula at the speed of a large matrix
+product; only a formulation with fewer multiply-adds (Winograd's) can pass below it.
+"""
+
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import tables
+from benchmarks.machine import RESULTS, describe
+from benchmarks.networks import nodes
+from benchmarks.networks.zoo import NETWORKS
+from fnn.ops import conv_forms as forms
+from fnn.ops.conv_direct import ConvSpec
+from fnn.train import compiler_options
+
+NAMES = ("lenet5", "mnist_cnn", "convnetjs", "resnet20", "resnet18", "vgg", "mobilenet")
+ROUNDS = 9
+HOPELESS_SECONDS = 0.5  # a formulation that takes this long once is not timed again
+SQUARE = 1024  # of the matrix product that stands for the processor's speed
+TABLES = {
+    "forward": forms.FORWARD,
+    "input_gradient": forms.INPUT_GRADIENT,
+    "kernel_gradient": forms.KERNEL_GRADIENT,
+}
+Shape = tuple[int, ...]
+Convolution = tuple[Shape, Shape, int, int, int]  # of x and of the kernel; stride, padding, groups
+
+
+def convolutions(name: str) -> dict[Convolution, int]:
+    """The different convolutions of a network in order, and how often each occurs.
+
+    >>> list(convolutions("lenet5"))[1]
+    ((128, 14, 14, 6), (5, 5, 6, 16), 1, 0, 1)
+    """
+    found: Counter = Counter()
+    for place in nodes.leaves(NETWORKS[name].places()):
+        if isinstance(place.node, nodes.Conv):
+            node, c = place.node, place.shape[-1]
+            kernel = (node.window, node.window, c // node.groups, node.features)
+            found[place.shape, kernel, node.stride, node.padding, node.groups] += 1
+    return dict(found)
+
+
+def seconds(programs: dict[str, Callable[[], jax.Array]]) -> dict[str, float]:
+    """Medians of all programs, which take turns; of a hopeless one, its only time."""
+    times: dict[str, list[float]] = {}
+    for i in range(ROUNDS + 1):  # in the first, memory is touched for the first time
+        for name, program in programs.items():
+            if i and len(times[name]) == 1 and times[name][0] > HOPELESS_SECONDS:
+                continue
+            start = time.perf_counter()
+            jax.block_until_ready(program())
+            times.setdefault(name, []).append(time.perf_counter() - start)
+    return {name: float(np.median(ran[1:] or ran)) for name, ran in times.items()}
+
+
+def products(convolution: Convolution) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """For each of the three products its name, the formulation that the tables choose, and seconds by formulation."""
+    shape, kernel, stride, padding, groups = convolution
+    spec = ConvSpec(shape[1:-1], (stride,) * 2, ((padding,) * 2,) * 2, (1, 1), groups)
+    random = np.random.default_rng(0)
+    x, w = (jnp.asarray(random.standard_normal(s, np.float32)) for s in (shape, kernel))
+    dy = jnp.ones(jax.eval_shape(lambda x, w: forms.direct.forward(spec, x, w), x, w).shape)
+    arguments = {"forward": (x, w), "input_gradient": (dy, w), "kernel_gradient": (x, dy, w)}
+    names = {module: name for name, module in forms.FORMULATIONS.items()}
+    for product, table in TABLES.items():
+        given, programs = arguments[product], {}
+        for name, module in forms.FORMULATIONS.items():
+            if hasattr(module, product) and module.fits(spec, w):
+                f = jax.jit(
+                    lambda *a, module=module, product=product: getattr(module, product)(spec, *a),
+                    compiler_options=compiler_options(),
+                )
+                compiled = f.lower(*given).compile()
+                programs[name] = lambda compiled=compiled, given=given: compiled(*given)
+        yield product, names[forms.chosen(table, spec, given[0], w).formulation], seconds(programs)
+
+
+def speed() -> float:
+    """Multiply-adds a second of a large matrix product."""
+    a = jnp.ones((SQUARE, SQUARE))
+    program = jax.jit(lambda a: a @ a, compiler_options=compiler_options()).lower(a).compile()
+    return SQUARE**3 / seconds({"matmul": lambda: program(a)})["matmul"]
+
+
+def rows(name: str, say: Callable[[str], None] = print) -> Iterator[dict]:
+    """One row a product of a convolution of a network."""
+    for i, (convolution, count) in enumerate(convolutions(name).items()):
+        shape, kernel, stride, padding, _ = convolution
+        places = math.prod((n + 2 * padding - kernel[0]) // stride + 1 for n in shape[1:-1])
+        work = shape[0] * places * math.prod(kernel)
+        text = f"{'x'.join(map(str, shape))}, {'x'.join(map(str, kernel))}" + (
+            f" stride {stride}" if stride > 1 else ""
+        )
+        for product, chosen, times in products(convolution):
+            say(f"  {text} {product}: {chosen} of { ({k: round(1e3 * v, 2) for k, v in times.items()}) }")
+            needed = count - (i == 0 and product == "input_gradient")
+            yield {
+                "network": name,
+                "convolution": text,
+                "product": product,
+                "count": needed,
+                "multiply_adds": work,
+                "chosen": chosen,
+                "seconds": times,
+            }
+
+
+def sums(report: dict, name: str) -> dict[str, float]:
+    """Seconds of a step's convolutions: as chosen, each at its fastest, and at the matrix product's speed."""
+    mine = [row for row in report["rows"] if row["network"] == name]
+    return {
+        "chosen": sum(row["count"] * row["seconds"][row["chosen"]] for row in mine),
+        "fastest": sum(row["count"] * min(row["seconds"].values()) for row in mine),
+        "floor": sum(row["count"] * row["multiply_adds"] for row in mine) / report["multiply_adds_a_second"],
+    }
+
+
+def markdown(report: dict) -> str:
+    """The sums, and a table of all products."""
+    names = list(dict.fromkeys(row["network"] for row in report["rows"]))
+    head = ["network", "convolutions as chosen, ms", "each at its fastest, ms", "at the speed of a matrix product, ms"]
+    totals = [
+        [NETWORKS[name].title, *(f"{1e3 * sums(report, name)[kind]:.1f}" for kind in ("chosen", "fastest", "floor"))]
+        for name in names
+    ]
+    detail = []
+    for row in report["rows"]:
+        ranked = sorted(row["seconds"].items(), key=lambda pair: pair[1])
+        texts = [
+            f"{'**' * (form == row['chosen'])}{form}{'**' * (form == row['chosen'])} {1e3 * t:.2f}"
+            for form, t in ranked
+        ]
+        detail.append([row["network"], row["convolution"], row["product"].replace("_", " "), ", ".join(texts)])
+    about = (
+        f"Every convolution alone, float32, medians of {ROUNDS} rounds; a matrix product of {SQUARE}x{SQUARE} does "
+        f"{2e-9 * report['multiply_adds_a_second']:.0f} GFLOP/s on this machine. Sums over one training step:"
+    )
+    formulations = tables.table(
+        ["network", "x, kernel", "product", "ms by formulation; bold: the tables' choice"], detail
+    )
+    return "\n\n".join([about, tables.table(head, totals), formulations])
+
+
+def main(words: list[str]) -> None:
+    """Measure, print and, without words, write."""
+    report = {"machine": describe(), "multiply_adds_a_second": speed(), "rows": []}
+    for name in words or NAMES:
+        print(NETWORKS[name].title)
+        report["rows"] += rows(name)
+    print(markdown(report))
+    if not words:
+        (RESULTS / "layers.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
