@@ -39,7 +39,7 @@ TORCH = ("contiguous", "channels last", "compiled")
 # The largest whose programs compile and run within a minute in all.
 QUICK_NETWORKS = ("mlp", "lenet5", "mnist_cnn", "convnetjs")
 QUICK_ROUNDS, QUICK_CAP = 5, 10.0
-OPERATION_ROUNDS, OPERATION_CAP, OPERATION_TURN = 15, 5.0, 0.1  # most take milliseconds
+OPERATION_ROUNDS, OPERATION_CAP, OPERATION_TURN = 11, 1.5, 0.1  # most take milliseconds
 
 Choices = list[tuple[str, str]]
 
