@@ -1,6 +1,6 @@
 """Each convolution of a network in all its formulations, beside the speed of a matrix product: where a step's floor is.
 
-    python -m benchmarks.layers            about five minutes; writes results/layers.json and its section of the report
+    python -m benchmarks.layers            some minutes; writes results/layers.json, which the report then shows
     python -m benchmarks.layers resnet20   prints one network
 
 Every product (output, input gradient, kernel gradient) is compiled alone, with the options of the training step, and

@@ -3,7 +3,7 @@
 Every formulation is exact. The first row of a table whose condition holds is taken, at trace time, from static shapes.
 Rows for "cpu" count on that platform alone, through `lax.platform_dependent`; elsewhere the next row for all platforms
 does. `measured` names the row of benchmarks/results/operations.json that shows what the choice is worth against
-automatic gradients; benchmarks/results/layers.json has the other formulations beside it.
+automatic gradients; `python -m benchmarks.layers` times the other formulations beside it.
 """
 
 import math
