@@ -66,13 +66,13 @@ def _both(transform: Callable, a: jax.Array, axis: int) -> list[list[jax.Array]]
 def _input_tiles(spec: ConvSpec, x: jax.Array, height: int, width: int) -> list[list[jax.Array]]:
     """Bᵀ d along both axes: 16 arrays (N, tiles, tiles, C)."""
     (top, _), (left, _) = spec.padding
-    return _both(_inputs, _even(x.astype(wide_dtype(x)), top, left, height, width, 2), 1)
+    return _both(_inputs, _even(x.astype(wide_dtype(x)), top, left, height, width), 1)
 
 
-def _even(x: jax.Array, top: int, left: int, height: int, width: int, more: int) -> jax.Array:
+def _even(x: jax.Array, top: int, left: int, height: int, width: int) -> jax.Array:
     """x from `top` zeros above and `left` before it on, so large that tiles of two outputs fill it."""
     for axis, (low, n) in enumerate(((top, height), (left, width)), start=1):
-        x = pad_axis(x, axis, low, n + n % 2 + more - low - x.shape[axis])
+        x = pad_axis(x, axis, low, n + n % 2 + 2 - low - x.shape[axis])
     return x
 
 

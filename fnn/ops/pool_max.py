@@ -70,9 +70,8 @@ def _fwd(spec: Pool, x):
         y, index = jnp.where(better, tap, y), jnp.where(better, jnp.array(number, index.dtype), index)
     # The value by reduce_window is up to 3 times as fast along one axis, and up to 4 times slower over several.
     one_axis = max(spec.window) == math.prod(spec.window)
-    return _forward(spec, x) if one_axis else y, kept(
-        index
-    )  # XLA would compute it again from x for every element of dx
+    y = _forward(spec, x) if one_axis else y
+    return y, kept(index)  # or XLA would compute it again from x for every element of dx
 
 
 def _index_dtype(taps):
