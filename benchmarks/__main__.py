@@ -63,34 +63,32 @@ def operation_programs() -> Choices:
 
 
 def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:
-    """Records of the networks; each has fresh processes, so that no program inherits another network's memory."""
+    """Records of the networks; each program has a fresh process, as in training, and inherits nobody's memory."""
     for name in names:
         network = NETWORKS[name]
         say(f"{network.title}, batch {'x'.join(map(str, network.input))}")
         with ExitStack() as stack:
-            workers = _workers(stack, choices)
-            programs = [Program(library, variant, workers[library == "torch"]) for library, variant in choices]
+            programs = [Program(*choice, stack.enter_context(Worker(*_words(choice[0])))) for choice in choices]
             record = measure("benchmarks.networks.libraries", name, programs, nudges=NUDGES, say=say, **limits)
         yield {"title": network.title, "input": list(network.input), **record}
 
 
 def run_operations(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:
-    """Records of the operations, all in the same two processes."""
+    """Records of the operations: all of JAX's in one process, and PyTorch's in another."""
+    kinds = sorted({_words(library) for library, _ in choices}) if names else []
     with ExitStack() as stack:
-        workers = _workers(stack, choices if names else [])
+        workers = {words: stack.enter_context(Worker(*words)) for words in kinds}
         for name in names:
             say(name)
-            programs = [Program(library, variant, workers[library == "torch"]) for library, variant in choices]
+            programs = [Program(library, variant, workers[_words(library)]) for library, variant in choices]
             yield measure("benchmarks.operations", name, programs, say=say, **limits)
             for worker in workers.values():
                 worker.ask("forget")
 
 
-def _workers(stack: ExitStack, choices: Choices) -> dict[bool, Worker]:
-    """A worker for JAX (False) and, where PyTorch takes part, one for it (True)."""
-    kinds = {library == "torch" for library, _ in choices}
-    words = {False: ("jax",), True: ("torch", str(cores()))}
-    return {torch: stack.enter_context(Worker(*words[torch])) for torch in sorted(kinds)}
+def _words(library: str) -> tuple[str, ...]:
+    """What a worker for a library is told."""
+    return ("torch", str(cores())) if library == "torch" else ("jax",)
 
 
 def main(words: Sequence[str] | None = None) -> int:
