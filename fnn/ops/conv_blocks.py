@@ -5,12 +5,16 @@ faster than grouped ones. Zeros outside the diagonal change no finite value; an 
 Each block is computed as the tables of `conv_forms` say for a dense convolution of its size.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from fnn.core.sharding import align, whole_batch
 from fnn.ops.conv_direct import ConvSpec
 
 BLOCK = 16  # channels of a block: beat 32 and 64 in 4 and 32 groups of 8x28x28x128 and of ResNeXt's layers
@@ -23,28 +27,52 @@ def fits(spec: ConvSpec, w: jax.Array) -> bool:
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve each block of x with its block-diagonal kernel."""
-    kernels = _kernels(spec, w)
-    dense, parts = replace(spec, groups=1), jnp.split(x, len(kernels), axis=-1)
-    return jnp.concatenate([_forms().forward(dense, a, b) for a, b in zip(parts, kernels, strict=True)], axis=-1)
+    return _each(count(spec, w), partial(_forms().forward, replace(spec, groups=1)), x, _kernels(spec, w))
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Apply the adjoint of each block's convolution."""
-    kernels = _kernels(spec, w)
-    dense, parts = replace(spec, groups=1), jnp.split(dy, len(kernels), axis=-1)
-    return jnp.concatenate([_forms().input_gradient(dense, a, b) for a, b in zip(parts, kernels, strict=True)], axis=-1)
+    return _each(count(spec, w), partial(_forms().input_gradient, replace(spec, groups=1)), dy, _kernels(spec, w))
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Keep the diagonal of each block's kernel gradient."""
     *window, c, k = w.shape
-    merged, blocks = _merged(spec, w), count(spec, w)
-    like, *_ = jax.eval_shape(lambda w: _kernels(spec, w), w)
-    dense, diagonal = replace(spec, groups=1), []
-    for a, b in zip(jnp.split(x, blocks, axis=-1), jnp.split(dy, blocks, axis=-1), strict=True):
-        dw = _forms().kernel_gradient(dense, a, b, like).reshape(*window, merged, c, merged, k // spec.groups)
-        diagonal += [dw[..., i, :, i, :] for i in range(merged)]
-    return jnp.concatenate(diagonal, axis=-1)
+    m, blocks = _merged(spec, w), count(spec, w)
+    like = jax.eval_shape(lambda w: _part(_kernels(spec, w), blocks, 0), w)
+
+    def block(x: jax.Array, dy: jax.Array) -> jax.Array:
+        dw = _forms().kernel_gradient(replace(spec, groups=1), x, dy, like).reshape(*window, m, c, m, k // spec.groups)
+        return jnp.stack([dw[..., i, :, i, :] for i in range(m)], axis=-2).reshape(*window, c, -1)
+
+    # In a loop XLA's CPU backend does not find its fast path for the kernel gradient of a stride.
+    return _each(blocks, block, x, dy, loop=max(spec.stride) == 1)
+
+
+def _each(blocks: int, run: Callable[..., jax.Array], a: jax.Array, b: jax.Array, *, loop: bool = True) -> jax.Array:
+    """`run` on each pair of blocks of the last axes, results side by side: in a loop, so that it is compiled once.
+
+    Not where `loop` is False, or the batch may be split among devices.
+    """
+    if not loop or not whole_batch(a):
+        return jnp.concatenate([run(_part(a, blocks, i), _part(b, blocks, i)) for i in range(blocks)], axis=-1)
+    block = jax.eval_shape(run, *(jax.eval_shape(lambda x: _part(x, blocks, 0), x) for x in (a, b)))
+
+    def put(i: jax.Array, y: jax.Array) -> jax.Array:
+        return lax.dynamic_update_slice_in_dim(
+            y, run(_part(a, blocks, i), _part(b, blocks, i)), i * block.shape[-1], y.ndim - 1
+        )
+
+    zero, *_ = align(jnp.zeros((*block.shape[:-1], blocks * block.shape[-1]), block.dtype), a, b)
+    return lax.fori_loop(0, blocks, put, zero)
+
+
+def _part(x: jax.Array, blocks: int, i: int | jax.Array) -> jax.Array:
+    """Block i of the last axis."""
+    size = x.shape[-1] // blocks
+    if isinstance(i, int):
+        return lax.slice_in_dim(x, i * size, (i + 1) * size, axis=x.ndim - 1)
+    return lax.dynamic_slice_in_dim(x, i * size, size, axis=x.ndim - 1)
 
 
 def _forms() -> ModuleType:
@@ -64,11 +92,10 @@ def _merged(spec: ConvSpec, w: jax.Array) -> int:
     return max(m for m in range(1, spec.groups + 1) if spec.groups % m == 0 and (m == 1 or m * widest <= BLOCK))
 
 
-def _kernels(spec: ConvSpec, w: jax.Array) -> list[jax.Array]:
+def _kernels(spec: ConvSpec, w: jax.Array) -> jax.Array:
+    """The blocks' block-diagonal kernels side by side: (*window, m c, K)."""
     *window, c, k = w.shape
     m = _merged(spec, w)
     blocks, each = spec.groups // m, k // spec.groups
     eye = jnp.eye(m, dtype=w.dtype)[:, None, None, :, None]  # (row group, c, block, column group, k)
-    wide = w.reshape(*window, 1, c, blocks, m, each) * eye
-    wide = wide.reshape(*window, m * c, blocks, m * each)
-    return [wide[..., b, :] for b in range(blocks)]
+    return (w.reshape(*window, 1, c, blocks, m, each) * eye).reshape(*window, m * c, k)
