@@ -22,8 +22,15 @@ def _stored(x: jax.Array) -> jax.Array:
 
 
 def _loop(x: jax.Array) -> jax.Array:
-    never = lax.optimization_barrier(False)
-    return lax.while_loop(lambda carry: carry[0], lambda carry: (carry[0], -carry[1]), (never, x))[1]
+    if not x.size:
+        return x
+    never, first = lax.optimization_barrier(False), (0,) * x.ndim
+
+    def change_one(carry: tuple) -> tuple:
+        entry = lax.slice(carry[1], first, (1,) * x.ndim)  # of the whole, it would be longer to compile
+        return carry[0], lax.dynamic_update_slice(carry[1], -entry, first)
+
+    return lax.while_loop(lambda carry: carry[0], change_one, (never, x))[1]
 
 
 @kept.defjvp

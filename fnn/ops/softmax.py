@@ -3,7 +3,8 @@
     softmax       y_i = e^x_i / Σ_j e^x_j             dx = y (dy - Σ_j dy_j y_j)
     log_softmax   y_i = x_i - log Σ_j e^x_j           dx = dy - e^y Σ_j dy_j
 
-Both save y alone. The largest entry is subtracted before e^x, so no finite input overflows.
+Softmax saves y; its logarithm saves e^x and the sum, which it has at hand: e^y would be computed again. The largest
+entry is subtracted before e^x, so no finite input overflows.
 
 Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.2.2.3.
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fnn.core.cases import case, normal
 from fnn.core.dtypes import widen
@@ -67,17 +69,21 @@ def _softmax_bwd(axis, y, dy):
 
 
 def _log_softmax_forward(axis, x):
-    return jax.nn.log_softmax(x, axis)
+    return _log_softmax_fwd(axis, x)[0]
 
 
 def _log_softmax_fwd(axis, x):
-    y = jax.nn.log_softmax(x, axis)
-    return y, y
+    wide = widen(x)
+    shifted = wide - lax.stop_gradient(wide.max(axis, keepdims=True, initial=-jnp.inf))
+    e = jnp.exp(shifted)
+    total = e.sum(axis, keepdims=True)
+    return (shifted - jnp.log(total)).astype(x.dtype), (e.astype(x.dtype), total)
 
 
-def _log_softmax_bwd(axis, y, dy):
+def _log_softmax_bwd(axis, saved, dy):
+    e, total = saved
     wide = widen(dy)
-    return ((wide - jnp.exp(widen(y)) * wide.sum(axis, keepdims=True)).astype(dy.dtype),)
+    return ((wide - widen(e) * (wide.sum(axis, keepdims=True) / total)).astype(dy.dtype),)
 
 
 def _call(where: str, rule: Rule, x: jax.Array, axis: int) -> jax.Array:
