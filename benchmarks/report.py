@@ -23,14 +23,13 @@ BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 HOW = f"""\
 Every program trains the same network from the same weights on the same batch, in float32, with SGD and momentum.
 Before anything is timed, its loss and its first gradient must be those of the plain formulas under `jax.grad`; a
-program that differs is not timed. JAX's programs live in one process and PyTorch's in another, as each library has
-threads of its own; only one program computes at a time. In every round each program takes one turn of about
-{rounds.TURN_SECONDS:g} seconds, in an order drawn anew, after a step that warms the caches (but for programs of over
-{rounds.SLOW_SECONDS:g} seconds a step); inputs are on the device and results are fetched. The time of a step is the
-median over turns. A ratio divides two times of the same round and is above 1 where fnn by hand is faster; "tie" means
-that its quartiles enclose 1, "slower" that they lie below. A program whose step takes long has fewer turns. Compile
-time includes tracing, in one process and in the table's order: what JAX keeps of one program may help the next.
-Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no attention layer
+program that differs is not timed. Each program lives in a process of its own, as in training; only one computes at a
+time. In every round each takes one turn of about {rounds.TURN_SECONDS:g} seconds, in an order drawn anew, after a step
+that warms the caches (but for programs of over {rounds.SLOW_SECONDS:g} seconds a step); inputs are on the device and
+results are fetched. The time of a step is the median over turns. A ratio divides two times of the same round and is
+above 1 where fnn by hand is faster; "tie" means that its quartiles enclose 1, "slower" that they lie below. A program
+whose step takes long has fewer turns. Compile time includes tracing, and each process has compiled something small
+before. Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no attention layer
 yet: its ViT has one written from its dense layers, which projects queries, keys and values at once.
 
 "defaults": the library as installed, compiled without options. "options": compiled with those that

@@ -9,9 +9,9 @@ It is spoken to in JSON lines:
     {"do": "run", "label": ..., "steps": n}             seconds of n steps; with "warm", after one that is not timed
     {"do": "forget"}                                    drops all programs
 
-The answer is {"value": ...} or {"error": sentence}. A network's programs live in a process each, as they do in training:
-what one compiles or allocates makes no other faster or slower. Operations share one process for JAX and one for PyTorch,
-whose threads must not disturb each other. `Worker` is the parent's end.
+The answer is {"value": ...} or {"error": sentence}. Each program of a network lives in a process of its own, as in
+training: what one compiles or allocates makes no other faster or slower. Operations share one process for JAX and one
+for PyTorch, whose threads must not disturb each other. `Worker` is the parent's end.
 """
 
 import dataclasses

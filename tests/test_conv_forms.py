@@ -154,3 +154,21 @@ def test_the_tables_choose_what_they_say(monkeypatch):
 def test_the_measurement_of_every_row_exists():
     rows = (*conv_forms.FORWARD, *conv_forms.INPUT_GRADIENT, *conv_forms.KERNEL_GRADIENT)
     assert {row.measured for row in rows if row.measured} <= set(OPERATIONS)
+
+
+def test_depthwise_layers_store_their_gradients_and_no_padded_inputs():
+    x, kernels = jnp.ones((8, 16, 16, 32)), [jnp.ones((3, 3, 1, 32))] * 4
+
+    def loss(kernels):
+        y = x
+        for kernel in kernels:
+            y = jnp.tanh(fnn.ops.conv(y, kernel, groups=32, padding=1))
+        return y.sum()
+
+    def temporary(mode):
+        with fnn.gradients(mode):
+            lowered = jax.jit(jax.grad(loss)).lower(kernels)
+        return lowered.compile(compiler_options=fnn.train.compiler_options()).memory_analysis().temp_size_in_bytes
+
+    # A gradient that is not stored is computed again for each tap of the layer before, from all layers after it.
+    assert temporary("hand") < temporary("auto")

@@ -129,6 +129,11 @@ def pad_axis(x: jax.Array, axis: int, before: int, after: int, between: int = 0)
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
+def pad_spatial(x: jax.Array, pairs: Pairs) -> jax.Array:
+    """Zeros around all spatial axes at once: in steps, XLA stores what each step gives."""
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *[(low, high, 0) for low, high in pairs], (0, 0, 0)])
+
+
 def each_tap(window: Sizes) -> Iterator[Sizes]:
     """All positions in a window, in row-major order."""
     return itertools.product(*map(range, window))
@@ -136,8 +141,7 @@ def each_tap(window: Sizes) -> Iterator[Sizes]:
 
 def tap_views(spec: ConvSpec, x: jax.Array, w: jax.Array) -> Iterator[tuple[Sizes, jax.Array]]:
     """For each tap t, the inputs x[p s + t d - l] of all outputs p."""
-    for i, (low, high) in enumerate(spec.padding):
-        x = pad_axis(x, 1 + i, low, high)
+    x = pad_spatial(x, spec.padding)
     window = w.shape[:-2]
     for tap in each_tap(window):
         view = x

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.dtypes import wide_dtype
-from fnn.ops.conv_direct import ConvSpec, each_tap, pad_axis, tap_views
+from fnn.core.kept import kept
+from fnn.ops.conv_direct import ConvSpec, each_tap, pad_axis, pad_spatial, tap_views
 
 SLICES = 8  # bands of a long sum; 8 to 16 measured alike
 
@@ -46,9 +47,11 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     ]
     counts = [-(-n // s) for n, s in zip(spec.sizes, spec.stride, strict=True)]
     fronts = [max(0, *(m for m, _ in taps)) for taps in reach]
-    for i, (taps, front, count) in enumerate(zip(reach, fronts, counts, strict=True)):
-        behind = max(0, count - dy.shape[1 + i] - min(m for m, _ in taps))
-        dy = pad_axis(dy, 1 + i, front, behind)
+    behind = [
+        max(0, count - n - min(m for m, _ in taps))
+        for taps, count, n in zip(reach, counts, dy.shape[1:-1], strict=True)
+    ]
+    dy = pad_spatial(dy, tuple(zip(fronts, behind, strict=True)))
     residues = []
     for residue in each_tap(spec.stride):
         total = jnp.zeros_like(_window(dy, [0] * rank, counts), wide)
@@ -63,14 +66,15 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     dx = dx.transpose(0, *places, 1 + 2 * rank)
     for i in range(rank):  # one merge at a time: all that a sharded reshape allows
         dx = dx.reshape(*dx.shape[: 1 + i], dx.shape[1 + i] * dx.shape[2 + i], *dx.shape[3 + i :])
-    return _window(dx, [0] * rank, spec.sizes)
+    return kept(_window(dx, [0] * rank, spec.sizes))
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """For each tap, the sum over positions of a shifted x times dy.
 
     XLA's CPU backend adds whole slices in vector code, but reduces leading axes one number at a time: so the rows are
-    cut into `SLICES` bands that are added first, behind a barrier that keeps XLA from merging the two sums again.
+    cut into `SLICES` bands that are added first, behind a barrier that keeps XLA from merging the two sums again. The
+    padding has a row more than the forward pass needs: or XLA would keep that padded x from there to here.
     """
     wide = wide_dtype(x)
     multiplier = w.shape[-1] // spec.groups
@@ -79,9 +83,10 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     missing = bands * band - dy.shape[1]
     dy = pad_axis(dy, 1, 0, missing).astype(wide)
     (low, high), *others = spec.padding
-    spec = replace(spec, padding=((low, high + missing * spec.stride[0]), *others))
+    spec = replace(spec, padding=((low, high + missing * spec.stride[0] + 1), *others))
     partial_sums = []
     for _, view in tap_views(spec, x, w):
+        view = view[:, : dy.shape[1]]
         product = jnp.repeat(view, multiplier, axis=-1).astype(wide) * dy[:, : view.shape[1]]
         partial_sums.append(sum(product[:, i * band : (i + 1) * band] for i in range(bands)))
     stacked = lax.optimization_barrier(jnp.stack(partial_sums))
