@@ -29,8 +29,8 @@ that warms the caches (but for programs of over {rounds.SLOW_SECONDS:g} seconds 
 results are fetched. The time of a step is the median over turns. A ratio divides two times of the same round and is
 above 1 where fnn by hand is faster; "tie" means that its quartiles enclose 1, "slower" that they lie below. A program
 whose step takes long has fewer turns. Compile time includes tracing, and each process has compiled something small
-before. Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no attention layer
-yet: its ViT has one written from its dense layers, which projects queries, keys and values at once.
+before. Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no attention
+layer yet: its ViT has one written from its dense layers, which projects queries, keys and values at once.
 
 "defaults": the library as installed, compiled without options. "options": compiled with those that
 `fnn.train.compiler_options` gives this very program. fnn's "hand" and "auto" have these options too, unless they say

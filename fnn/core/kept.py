@@ -3,6 +3,8 @@
 import jax
 from jax import lax
 
+from fnn.core.sharding import whole_batch
+
 
 @jax.custom_jvp
 def kept(x: jax.Array) -> jax.Array:
@@ -22,15 +24,15 @@ def _stored(x: jax.Array) -> jax.Array:
 
 
 def _loop(x: jax.Array) -> jax.Array:
-    if not x.size:
-        return x
-    never, first = lax.optimization_barrier(False), (0,) * x.ndim
+    never = lax.optimization_barrier(False)
 
-    def change_one(carry: tuple) -> tuple:
-        entry = lax.slice(carry[1], first, (1,) * x.ndim)  # of the whole, it would be longer to compile
-        return carry[0], lax.dynamic_update_slice(carry[1], -entry, first)
+    def change(x: jax.Array) -> jax.Array:
+        if not x.size or not whole_batch(x):  # the devices that share x must not have to talk about one entry
+            return -x
+        first = (0,) * x.ndim
+        return lax.dynamic_update_slice(x, -lax.slice(x, first, (1,) * x.ndim), first)  # compiled sooner than -x
 
-    return lax.while_loop(lambda carry: carry[0], change_one, (never, x))[1]
+    return lax.while_loop(lambda carry: carry[0], lambda carry: (carry[0], change(carry[1])), (never, x))[1]
 
 
 @kept.defjvp
