@@ -28,7 +28,7 @@ from fnn.ops import conv_forms as forms
 from fnn.ops.conv_direct import ConvSpec
 from fnn.train import compiler_options
 
-NAMES = ("lenet5", "mnist_cnn", "convnetjs", "resnet20", "resnet18", "vgg", "mobilenet")
+NAMES = ("lenet5", "mnist_cnn", "convnetjs", "resnet20", "resnet18", "vgg", "mobilenet", "resnext")
 ROUNDS = 9
 HOPELESS_SECONDS = 0.5  # a formulation that takes this long once is not timed again
 SQUARE = 1024  # of the matrix product that stands for the processor's speed
@@ -56,6 +56,31 @@ def convolutions(name: str) -> dict[Convolution, int]:
     return dict(found)
 
 
+def spec_of(convolution: Convolution) -> ConvSpec:
+    """How fnn describes it."""
+    shape, _, stride, padding, groups = convolution
+    return ConvSpec(shape[1:-1], (stride,) * 2, ((padding,) * 2,) * 2, (1, 1), groups)
+
+
+def choices(convolution: Convolution) -> dict[str, str]:
+    """The formulation that the tables choose for each product.
+
+    >>> choices(((8, 14, 14, 32), (3, 3, 1, 32), 1, 1, 32))["forward"]
+    'shifted'
+    """
+    spec, found = spec_of(convolution), {}
+    names = {module: name for name, module in forms.FORMULATIONS.items()}
+
+    def choose(x: jax.Array, w: jax.Array) -> None:
+        dy = forms.direct.forward(spec, x, w)
+        for product, table in TABLES.items():
+            row = forms.chosen(table, spec, dy if product == "input_gradient" else x, w)
+            found[product] = names[row.formulation]
+
+    jax.eval_shape(choose, *(jax.ShapeDtypeStruct(shape, "float32") for shape in convolution[:2]))
+    return found
+
+
 def seconds(programs: dict[str, Callable[[], jax.Array]]) -> dict[str, float]:
     """Medians of all programs, which take turns; of a hopeless one, its only time."""
     times: dict[str, list[float]] = {}
@@ -71,15 +96,13 @@ def seconds(programs: dict[str, Callable[[], jax.Array]]) -> dict[str, float]:
 
 def products(convolution: Convolution) -> Iterator[tuple[str, str, dict[str, float]]]:
     """For each of the three products its name, the formulation that the tables choose, and seconds by formulation."""
-    shape, kernel, stride, padding, groups = convolution
-    spec = ConvSpec(shape[1:-1], (stride,) * 2, ((padding,) * 2,) * 2, (1, 1), groups)
+    (shape, kernel, *_), spec, chosen = convolution, spec_of(convolution), choices(convolution)
     random = np.random.default_rng(0)
     x, w = (jnp.asarray(random.standard_normal(s, np.float32)) for s in (shape, kernel))
     dy = jnp.ones(jax.eval_shape(lambda x, w: forms.direct.forward(spec, x, w), x, w).shape)
     arguments = {"forward": (x, w), "input_gradient": (dy, w), "kernel_gradient": (x, dy, w)}
-    names = {module: name for name, module in forms.FORMULATIONS.items()}
-    for product, table in TABLES.items():
-        given, programs = arguments[product], {}
+    for product, given in arguments.items():
+        programs = {}
         for name, module in forms.FORMULATIONS.items():
             if hasattr(module, product) and module.fits(spec, w):
                 f = jax.jit(
@@ -88,7 +111,7 @@ def products(convolution: Convolution) -> Iterator[tuple[str, str, dict[str, flo
                 )
                 compiled = f.lower(*given).compile()
                 programs[name] = lambda compiled=compiled, given=given: compiled(*given)
-        yield product, names[forms.chosen(table, spec, given[0], w).formulation], seconds(programs)
+        yield product, chosen[product], seconds(programs)
 
 
 def speed() -> float:

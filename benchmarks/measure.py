@@ -52,7 +52,7 @@ def measure(
     Args:
       source: module with `build`.
       name: the subject, as the source knows it.
-      programs: in the order in which they are built; they share workers.
+      programs: in the order in which they are built, each with its worker, which several may share.
       most_rounds, cap: see `rounds.turns_of`.
       turn_seconds: about how long a turn takes.
       nudges: how often the first program of `TRUTH` repeats its first step with a nudged input, to learn how far

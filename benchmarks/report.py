@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks import chart, rounds, tables
+from benchmarks import aims, chart, rounds, tables
 from benchmarks.machine import DISTURBED, RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
 OTHERS = {
+    "ablation": "What each part is worth",
     "layers": "Where the time of convolutions goes",
     "residuals": "Memory kept for the backward pass",
     "sharding": "Sharded batches",
@@ -28,13 +29,19 @@ time. In every round each takes one turn of about {rounds.TURN_SECONDS:g} second
 that warms the caches (but for programs of over {rounds.SLOW_SECONDS:g} seconds a step); inputs are on the device and
 results are fetched. The time of a step is the median over turns. A ratio divides two times of the same round and is
 above 1 where fnn by hand is faster; "tie" means that its quartiles enclose 1, "slower" that they lie below. A program
-whose step takes long has fewer turns. Compile time includes tracing, and each process has compiled something small
-before. Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no attention
-layer yet: its ViT has one written from its dense layers, which projects queries, keys and values at once.
+whose step takes long has fewer turns. Compile time includes tracing; each of JAX's processes has compiled something
+small before. Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no
+attention layer yet: its ViT has one written from its dense layers, which projects queries, keys and values at once.
 
 "defaults": the library as installed, compiled without options. "options": compiled with those that
 `fnn.train.compiler_options` gives this very program. fnn's "hand" and "auto" have these options too, unless they say
 "defaults"."""
+
+AIMS = """\
+What fnn wants to reach on two cores, against the fastest of JAX's peers at its defaults and the fastest of PyTorch's
+variants; bold is missed. Hand-written gradients should also be faster than fnn's own automatic ones, need less
+temporary memory (no more, where there is neither pooling nor a norm), and compile no longer than the JAX peer at its
+defaults that compiles fastest."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:
@@ -63,6 +70,7 @@ def network_sections(report: Mapping) -> list[str]:
     """Summary and details of the training steps."""
     records = report["subjects"]
     parts = ["## Training steps", HOW, machine(report), "![Time of a training step](networks.svg)", summary(report)]
+    parts += ["### Aims", AIMS, aims.markdown(records)]
     for record in records:
         parts.append(f"### {record['title']}\n\nBatch {'x'.join(map(str, record['input']))}; {loads(record)}.")
         parts.append(tables.network(record))
@@ -77,7 +85,8 @@ def operation_sections(report: Mapping) -> list[str]:
     slower = ", ".join(found["slower"])
     counts += f"{len(found['slower'])} slower" + (f" ({slower})." if slower else ".")
     about = (
-        "Output and gradients of all arguments, float32; measured as the training steps are, in shorter turns. The "
+        "Output and gradients of all arguments, float32; measured as the training steps are, but in shorter turns, in "
+        "one process for JAX and one for PyTorch. The "
         "three columns after the time are ratios to it: of fnn's automatic gradients compiled with the same options, "
         "of the same without options, and of PyTorch's eager mode, the better of contiguous and channels last."
     )

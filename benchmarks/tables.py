@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 JAX_PEERS = ("stax", "flax.nnx", "equinox", "haiku")
 SHORT = {"flax.nnx": "nnx", "torch": "PyTorch"}
 ABSENT = "-"
+AUTO = (("fnn", "auto"), ("fnn", "auto, defaults"))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -71,6 +72,21 @@ def best_of_torch(record: Mapping) -> Mapping | None:
     return best(record, [(p["library"], p["variant"]) for p in record["programs"] if p["library"] == "torch"])
 
 
+def best_of_peers(record: Mapping) -> Mapping | None:
+    """The fastest JAX peer at its defaults."""
+    return best(record, [(library, "defaults") for library in JAX_PEERS])
+
+
+def compiling(program: Mapping | None) -> float | None:
+    """Seconds of tracing and compiling; None where neither is known.
+
+    >>> compiling({"trace_seconds": 0.5, "compile_seconds": 1.0})
+    1.5
+    """
+    parts = [(program or {}).get(name) for name in ("trace_seconds", "compile_seconds")]
+    return None if parts == [None, None] else sum(part for part in parts if part is not None)
+
+
 def against(program: Mapping | None, name: str | None) -> str:
     """A ratio and, in brackets, whose it is."""
     if program is None:
@@ -88,14 +104,14 @@ def summary(records: Iterable[Mapping]) -> str:
     head = ["network", "fnn hand, ms", "best fnn auto", "best JAX peer", "best with fnn's options", "best PyTorch"]
     rows = []
     for record in records:
-        plain = best(record, [(library, "defaults") for library in JAX_PEERS])
+        plain = best_of_peers(record)
         tuned = best(record, [(library, "options") for library in JAX_PEERS])
         torch = best_of_torch(record)
         rows.append(
             [
                 record.get("title", record["name"]),
                 milliseconds(find(record, "fnn", "hand")),
-                against(best(record, [("fnn", "auto"), ("fnn", "auto, defaults")]), None),
+                against(best(record, AUTO), None),
                 against(plain, name_of(plain)),
                 against(tuned, name_of(tuned)),
                 against(torch, torch and torch["variant"]),
@@ -114,15 +130,13 @@ def network(record: Mapping) -> str:
             rows.append([label, program.get("error", "not measured").replace("|", "\\|"), *[ABSENT] * 4])
             continue
         seconds, ratio = ({k: 1e3 * v for k, v in program["seconds"].items()}, program["ratio"])
-        parts = [program.get("trace_seconds"), program.get("compile_seconds")]
-        compiling = sum(part for part in parts if part is not None)
         rows.append(
             [
                 label,
                 f"{seconds['median']:.2f} ({seconds['low']:.2f} to {seconds['high']:.2f})",
                 _spread(ratio, f"{program['library']}, {program['variant']}" == record["reference"]),
                 str(program["turns"]),
-                f"{compiling:.2f}" if parts != [None, None] else ABSENT,
+                ABSENT if compiling(program) is None else f"{compiling(program):.2f}",
                 mebibytes(program),
             ]
         )

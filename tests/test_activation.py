@@ -189,3 +189,9 @@ def test_layer_is_the_function_without_parameters(layer, f):
     assert y.tolist() == f(x).tolist()
     with pytest.raises(fnn.InputError, match=f"in 00_{layer.name}: {layer.name} expected a floating-point x"):
         fnn.serial(layer).apply({}, {}, jnp.ones((2, 2), int))
+
+
+def test_log_softmax_in_half_precision_keeps_gradients_of_unlikely_classes():
+    x, dy = jnp.array([0.0, -18.0], "float16"), jnp.array([2.0**15, 0.0], "float16")
+    _, pull = jax.vjp(ops.log_softmax, x)
+    np.testing.assert_allclose(pull(dy)[0][1], -(2.0**15) * np.exp(-18.0), rtol=1e-3)

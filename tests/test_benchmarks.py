@@ -3,15 +3,18 @@
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import chart, layers, report, rounds, tables
+from benchmarks import ablation, aims, chart, layers, report, rounds, tables
 from benchmarks.machine import RESULTS
 from benchmarks.measure import Program, measure
 from benchmarks.operations import OPERATIONS, QUICK, Operation
 from benchmarks.worker import ProgramError, Worker, obey, sentence_of
+from fnn.core import kept
+from fnn.ops import conv_forms
 from tests.helpers import as_users_run
 
 
@@ -249,6 +252,66 @@ def test_sums_of_convolutions():
     lines = layers.markdown(found).splitlines()
     assert "| LeNet-5 | 6000.0 | 3000.0 | 1500.0 |" in lines
     assert lines[-1] == "| lenet5 | a | kernel gradient | wide 1000.00, **direct** 2000.00 |"
+
+
+def test_aims_that_are_missed_are_bold():
+    def program(library, variant, ratio, mebibytes, seconds):
+        costs = {"temp_bytes": mebibytes * 2**20, "trace_seconds": 0.5, "compile_seconds": seconds}
+        return {
+            "library": library,
+            "variant": variant,
+            "seconds": {"low": ratio, "median": ratio, "high": ratio},
+            "ratio": {"low": ratio, "median": ratio, "high": ratio},
+        } | costs
+
+    programs = [
+        program("fnn", "hand", 1.0, 8, 1.5),
+        program("fnn", "auto", 1.0, 8, 1.0),
+        program("stax", "defaults", 2.5, 9, 2.0),
+        program("haiku", "defaults", 3.0, 9, 1.0),
+        program("torch", "compiled", 0.59, 9, 1.0),
+    ]
+    record = {"name": "resnet20", "title": "ResNet-20", "programs": programs}
+    row = "| ResNet-20 | **1.00** | 2.50 (2.5) | **0.59** (0.6) | **8.00** / 8.00 | **2.00** / 1.50 |"
+    assert aims.markdown([record]).splitlines()[-1] == row
+    mlp = aims.markdown([record | {"name": "mlp", "title": "MLP"}]).splitlines()[-1]
+    assert mlp == "| MLP | **1.00** | 2.50 (1) | **0.59** (0.8) | 8.00 / 8.00 | **2.00** / 1.50 |"
+
+
+def test_every_network_has_an_aim():
+    assert set(aims.AIMS) == set(command.NETWORKS)
+
+
+class TestAblation:
+    def test_finds_what_a_network_uses(self):
+        assert {"matmul", "shifted", "kept"} <= set(ablation.parts("mobilenet"))
+        assert not {"direct", "phases"} & set(ablation.parts("mobilenet")), "only its stem could have phases"
+        assert "shifted" not in ablation.parts("lenet5")
+
+    def test_takes_a_formulation_out_of_all_tables(self, monkeypatch):
+        for name in ("FORWARD", "INPUT_GRADIENT", "KERNEL_GRADIENT"):
+            monkeypatch.setattr(conv_forms, name, getattr(conv_forms, name))
+        ablation._remove("shifted")
+        tables_left = (conv_forms.FORWARD, conv_forms.INPUT_GRADIENT, conv_forms.KERNEL_GRADIENT)
+        assert all(row.formulation is not conv_forms.shifted for table in tables_left for row in table)
+        assert [len(table) for table in tables_left] == [len(table) - 1 for table in layers.TABLES.values()]
+        assert conv_forms.shifted in {row.formulation for table in layers.TABLES.values() for row in table}
+
+    def test_takes_kept_out(self, monkeypatch):
+        monkeypatch.setattr(kept, "_stored", kept._stored)
+        program = lambda: str(jax.make_jaxpr(lambda x: kept.kept(x))(1.0))  # noqa: E731
+        assert "while" in program()
+        ablation._remove("kept")
+        assert "while" not in program()
+
+    def test_the_step_without_a_part_is_that_of_the_network(self, monkeypatch):
+        removed = []
+        monkeypatch.setattr(ablation.libraries, "build", lambda *words: words)
+        monkeypatch.setattr(ablation, "_remove", removed.append)
+        assert ablation.build("vgg", "fnn", "auto") == ("vgg", "fnn", "auto")
+        assert removed == []
+        assert ablation.build("vgg", "fnn", "hand, without winograd") == ("vgg", "fnn", "hand")
+        assert removed == ["winograd"]
 
 
 measured = pytest.mark.skipif(not (RESULTS / "networks.json").exists(), reason="nothing has been measured yet")

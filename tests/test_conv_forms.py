@@ -10,10 +10,10 @@ import pytest
 import fnn
 from benchmarks.operations import OPERATIONS
 from fnn.check.tolerance import gap, largest, limit_of
-from fnn.ops import conv_forms, conv_separable, conv_wide, conv_winograd
+from fnn.ops import conv_blocks, conv_forms, conv_separable, conv_wide, conv_winograd
 from fnn.ops.conv import rule
 from fnn.ops.conv_direct import ConvSpec
-from tests.helpers import integers, normal
+from tests.helpers import as_users_run, assert_close, integers, normal
 
 # Shapes for the formulations that do not take a dense 3x3 convolution.
 SUITED = {
@@ -41,6 +41,8 @@ GRID = {
     "strided_dilated": (_spec((9, 8), (3, 2), ((2, 5), (1, 0)), (2, 3)), (3, 2, 2, 2)),
     "grouped": (_spec((5, 4), (2, 1), ((1, 3), (0, 1)), groups=2), (3, 2, 2, 4)),
     "many_groups": (_spec((5,), 1, 1, 2, groups=6), (2, 8, 48)),
+    "many_groups_2d": (_spec((4, 3), 1, 1, groups=6), (3, 3, 8, 54)),
+    "many_groups_strided": (_spec((5, 4), (2, 1), 1, groups=3), (3, 2, 9, 12)),
     "depthwise": (_spec((5, 6), 1, ((2, 1), (0, 3)), groups=3), (3, 2, 1, 3)),
     "depthwise_long": (_spec((19,), 2, groups=2), (3, 1, 2)),
     "multiplier": (_spec((7, 8), (2, 3), ((4, 0), (1, 2)), (1, 2), groups=2), (2, 3, 1, 6)),
@@ -62,7 +64,7 @@ def formulations(spec, w, product):
 
 
 def on_one_device(monkeypatch):
-    for form in (conv_forms, conv_separable, conv_wide, conv_winograd):
+    for form in (conv_blocks, conv_forms, conv_separable, conv_wide, conv_winograd):
         monkeypatch.setattr(form, "whole_batch", lambda *arrays: True)
 
 
@@ -151,6 +153,33 @@ def test_the_tables_choose_what_they_say(monkeypatch):
         assert found == [conv_forms.FORMULATIONS[form] for form in wanted], name
 
 
+def test_blocks_are_compiled_once_and_differentiable_again(monkeypatch):
+    on_one_device(monkeypatch)
+
+    def conv(x, w):
+        return fnn.ops.conv(x, w, groups=w.shape[-1] // 8, padding=1, formulation="blocks")
+
+    def program(groups):
+        pull = lambda x, w: jax.vjp(conv, x, w)[1](x)  # noqa: E731
+        return jax.make_jaxpr(pull)(jnp.ones((2, 4, 4, 8 * groups)), jnp.ones((3, 3, 8, 8 * groups)))
+
+    assert len(str(program(16)).splitlines()) == len(str(program(8)).splitlines())
+    x, w = normal(0, (3, 2, 4, 4, 64)), normal(1, (3, 3, 8, 64))
+    loss = lambda w, x: (conv(x, w) ** 2).sum()  # noqa: E731
+    twice = jax.grad(lambda w: (jax.vmap(jax.grad(loss), (None, 0))(w, x) ** 2).sum())
+
+    def by_formulas(w):
+        with fnn.gradients("auto"):
+            return twice(w)
+
+    assert_close(jax.jit(twice)(w), jax.jit(by_formulas)(w), ulps=256)
+
+
+def test_a_forced_form_takes_an_empty_batch():
+    y = fnn.ops.conv(jnp.ones((0, 4, 4, 2)), jnp.ones((3, 3, 2, 3)), padding=1, formulation="winograd")
+    assert y.shape == (0, 4, 4, 3)
+
+
 def test_the_measurement_of_every_row_exists():
     rows = (*conv_forms.FORWARD, *conv_forms.INPUT_GRADIENT, *conv_forms.KERNEL_GRADIENT)
     assert {row.measured for row in rows if row.measured} <= set(OPERATIONS)
@@ -172,3 +201,22 @@ def test_depthwise_layers_store_their_gradients_and_no_padded_inputs():
 
     # A gradient that is not stored is computed again for each tap of the layer before, from all layers after it.
     assert temporary("hand") < temporary("auto")
+
+
+ONE_DEVICE = """
+import jax, jax.numpy as jnp
+from fnn.core.kept import kept
+assert jax.device_count() == 1
+for x in (jnp.float32(2), jnp.zeros((0, 3)), jnp.arange(6, dtype="int8").reshape(2, 3), jnp.arange(4.0)):
+    assert (jax.jit(kept)(x) == x).all() and kept(x).dtype == x.dtype
+x = jnp.arange(12.0).reshape(3, 4)
+assert (jax.jit(jax.vmap(kept))(x) == x).all()
+assert jax.grad(lambda x: (kept(x) ** 2).sum())(x).tolist() == (2 * x).tolist()
+body = jax.jit(lambda x: kept(x)).lower(jnp.ones((4, 4))).as_text()
+assert "dynamic_update_slice" in body
+print("right")
+"""
+
+
+def test_kept_on_one_device_stores_what_it_was_given():
+    assert as_users_run("-c", ONE_DEVICE) == "right\n"

@@ -123,6 +123,7 @@ class TestSummary:
 
         stages = zip((3, 8, 36, 3), (64, 128, 256, 512), strict=True)
         net = fnn.serial(*[block(c, i == 0) for n, c in stages for i in range(n)], dense(1000))
+        jax.clear_caches()  # what other tests compiled counts, too
         with compilations() as compiled:
             params, _ = net.init(jax.random.key(0), (1, 8, 8, 64))
             text = fnn.summary(net, (1, 8, 8, 64))

@@ -54,6 +54,8 @@ def _each(blocks: int, run: Callable[..., jax.Array], a: jax.Array, b: jax.Array
 
     Not where `loop` is False, or the batch may be split among devices.
     """
+    if blocks == 1:
+        return run(a, b)
     if not loop or not whole_batch(a):
         return jnp.concatenate([run(_part(a, blocks, i), _part(b, blocks, i)) for i in range(blocks)], axis=-1)
     block = jax.eval_shape(run, *(jax.eval_shape(lambda x: _part(x, blocks, 0), x) for x in (a, b)))

@@ -130,7 +130,9 @@ def pad_axis(x: jax.Array, axis: int, before: int, after: int, between: int = 0)
 
 
 def pad_spatial(x: jax.Array, pairs: Pairs) -> jax.Array:
-    """Zeros around all spatial axes at once: in steps, XLA stores what each step gives."""
+    """Zeros around all spatial axes at once, as XLA may store what each of several steps gives; negative pairs crop."""
+    if not any(map(any, pairs)):
+        return x
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *[(low, high, 0) for low, high in pairs], (0, 0, 0)])
 
 

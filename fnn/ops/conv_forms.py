@@ -30,7 +30,7 @@ from fnn.ops import conv_winograd as winograd
 from fnn.ops.conv_direct import ConvSpec
 
 MOST_TAPS = 64  # of a depthwise window: beyond this, unrolled shifts make the program long; blocks are taken
-MOST_BLOCKS = 64  # of a grouped convolution: each is a convolution of its own in the program
+MOST_BLOCKS = 64  # of a grouped convolution: where it cannot loop, each is a convolution of its own in the program
 FEW = 20  # channels that leave most of a core's vectors empty
 TALL = 5  # rows of a window: at 3, the wide form is as fast
 

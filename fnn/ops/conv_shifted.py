@@ -66,7 +66,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     dx = dx.transpose(0, *places, 1 + 2 * rank)
     for i in range(rank):  # one merge at a time: all that a sharded reshape allows
         dx = dx.reshape(*dx.shape[: 1 + i], dx.shape[1 + i] * dx.shape[2 + i], *dx.shape[3 + i :])
-    return kept(_window(dx, [0] * rank, spec.sizes))
+    return kept(_window(dx, [0] * rank, spec.sizes))  # or XLA would sum all taps again for every tap that reads dx
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
@@ -74,7 +74,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
 
     XLA's CPU backend adds whole slices in vector code, but reduces leading axes one number at a time: so the rows are
     cut into `SLICES` bands that are added first, behind a barrier that keeps XLA from merging the two sums again. The
-    padding has a row more than the forward pass needs: or XLA would keep that padded x from there to here.
+    padding has a row more than the forward pass needs, or XLA would keep that padded x from there to here.
     """
     wide = wide_dtype(x)
     multiplier = w.shape[-1] // spec.groups
@@ -83,11 +83,12 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     missing = bands * band - dy.shape[1]
     dy = pad_axis(dy, 1, 0, missing).astype(wide)
     (low, high), *others = spec.padding
-    spec = replace(spec, padding=((low, high + missing * spec.stride[0] + 1), *others))
+    high += max(missing * spec.stride[0], 1)  # at least a row that no output reads
+    spec = replace(spec, padding=((low, high), *others))
     partial_sums = []
     for _, view in tap_views(spec, x, w):
         view = view[:, : dy.shape[1]]
-        product = jnp.repeat(view, multiplier, axis=-1).astype(wide) * dy[:, : view.shape[1]]
+        product = jnp.repeat(view, multiplier, axis=-1).astype(wide) * dy
         partial_sums.append(sum(product[:, i * band : (i + 1) * band] for i in range(bands)))
     stacked = lax.optimization_barrier(jnp.stack(partial_sums))
     return stacked.sum(tuple(range(1, x.ndim))).reshape(w.shape).astype(w.dtype)

@@ -6,8 +6,9 @@ Along one axis, two outputs of three taps w from four inputs d are y = Aᵀ (G w
     Aᵀ m = (m0 + m1 + m2, m1 - m2 - m3)
 
 and in 2-D the same along both. Summed over channels, each of the 16 entries is one matrix product of tiles by C with
-C by K. Halves and sums are all that rounding adds: float32 keeps its accuracy. An infinity in a tile may become a NaN.
-The same for dw (Gᵀ of products of tiles of x and of dy) was slower than the direct form at all sizes tried.
+C by K; four at a time are one batched product, which compiles sooner. Halves and sums are all that rounding adds:
+float32 keeps its accuracy. An infinity in a tile may become a NaN. The same for dw (Gᵀ of products of tiles of x and of
+dy) was slower than the direct form at all sizes tried.
 
 Tiles are made for a few examples at a time: they are four times as large as x, and beyond the caches cost more than
 they save. Source: Lavin and Gray, Fast algorithms for convolutional neural networks (2016), section 4.1,
@@ -42,10 +43,8 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
         for row, kernel in zip(_input_tiles(spec, x, height, width), kernels, strict=True):
             inputs = jnp.stack(row)
             flat = inputs.reshape(4, -1, inputs.shape[-1])
-            products = lax.dot_general(
-                flat, kernel, (((2,), (1,)), ((0,), (0,)))
-            )  # one batched product compiles sooner
-            columns.append(_outputs(products.reshape(*inputs.shape[:-1], -1)))
+            products = lax.dot_general(flat, kernel, (((2,), (1,)), ((0,), (0,))))
+            columns.append(_outputs(products.reshape(*inputs.shape[:-1], w.shape[-1])))
         rows = [_outputs([column[j] for column in columns]) for j in range(2)]
         y = _interleaved([_interleaved([row[i] for row in rows], 2) for i in range(2)], 1)
         return y[:, :height, :width].astype(x.dtype)
@@ -85,7 +84,7 @@ def _outputs(m: Sequence[jax.Array] | jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _kernels(w: jax.Array) -> jax.Array:
-    """G w along both axes, one product with all 16 by 9 coefficients: (4, 4, C, K)."""
+    """G w along both axes, one product with all 16 by 9 coefficients: (4, 4, C, K). Exact: every product uses it."""
     along = jnp.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], w.dtype)
     both = jnp.kron(along, along)
     return jnp.matmul(both, w.reshape(9, -1), precision=lax.Precision.HIGHEST).reshape(4, 4, *w.shape[2:])

@@ -1,10 +1,10 @@
 """Softmax and its logarithm along one axis, the sums over that axis.
 
-    softmax       y_i = e^x_i / Σ_j e^x_j             dx = y (dy - Σ_j dy_j y_j)
-    log_softmax   y_i = x_i - log Σ_j e^x_j           dx = dy - e^y Σ_j dy_j
+    softmax       y_i = e^z_i / Σ_j e^z_j           dx = y (dy - Σ_j dy_j y_j)
+    log_softmax   y_i = z_i - log Σ_j e^z_j         dx_i = dy_i - e^z_i (Σ_j dy_j) / Σ_j e^z_j
 
-Softmax saves y; its logarithm saves e^x and the sum, which it has at hand: e^y would be computed again. The largest
-entry is subtracted before e^x, so no finite input overflows.
+with z = x - max x, so that no finite input overflows. Softmax saves y. Its logarithm saves e^z, not rounded to half
+precision, and the sum: e^y would be computed again.
 
 Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.2.2.3.
 """
@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from fnn.core.cases import case, normal
 from fnn.core.dtypes import widen
@@ -69,21 +68,21 @@ def _softmax_bwd(axis, y, dy):
 
 
 def _log_softmax_forward(axis, x):
-    return _log_softmax_fwd(axis, x)[0]
+    return jax.nn.log_softmax(x, axis)
 
 
 def _log_softmax_fwd(axis, x):
-    wide = widen(x)
-    shifted = wide - lax.stop_gradient(wide.max(axis, keepdims=True, initial=-jnp.inf))
-    e = jnp.exp(shifted)
+    z = widen(x)
+    z = z - z.max(axis, keepdims=True, initial=-jnp.inf)
+    e = jnp.exp(z)
     total = e.sum(axis, keepdims=True)
-    return (shifted - jnp.log(total)).astype(x.dtype), (e.astype(x.dtype), total)
+    return (z - jnp.log(total)).astype(x.dtype), (e, total)
 
 
 def _log_softmax_bwd(axis, saved, dy):
     e, total = saved
     wide = widen(dy)
-    return ((wide - widen(e) * (wide.sum(axis, keepdims=True) / total)).astype(dy.dtype),)
+    return ((wide - e * (wide.sum(axis, keepdims=True) / total)).astype(dy.dtype),)
 
 
 def _call(where: str, rule: Rule, x: jax.Array, axis: int) -> jax.Array:

@@ -32,8 +32,13 @@ def dsigmoid(x):
 
 
 def _soft(change: Callable) -> Break:
-    """dx = change(axis, y, dy) of softmax or log-softmax."""
+    """dx = change(axis, y, dy) of softmax."""
     return lambda b: swap(b, 0, change(b.spec, widen(b.residuals), widen(b.dy)))
+
+
+def _log_soft(change: Callable) -> Break:
+    """dx = change(axis, y, dy) of log-softmax."""
+    return lambda b: swap(b, 0, change(b.spec, jax.nn.log_softmax(widen(b.args[0]), b.spec), widen(b.dy)))
 
 
 def keep_sum(a, axis):
@@ -115,27 +120,27 @@ FORMULAS = [
         _soft(lambda axis, y, dy: y * (dy - keep_sum(dy * y, axis - 1))),
         lambda s, a: a[0].ndim > 1,
     ),
-    ("log_softmax", "no softmax", "formula", "dx = dy", _soft(lambda axis, y, dy: dy)),
+    ("log_softmax", "no softmax", "formula", "dx = dy", _log_soft(lambda axis, y, dy: dy)),
     (
         "log_softmax",
         "uniform",
         "formula",
         "1 / K for the probabilities",
-        _soft(lambda axis, y, dy: dy - dy.mean(axis, keepdims=True)),
+        _log_soft(lambda axis, y, dy: dy - dy.mean(axis, keepdims=True)),
     ),
     (
         "log_softmax",
         "y for e^y",
         "formula",
         "the exponential forgotten",
-        _soft(lambda axis, y, dy: dy - y * keep_sum(dy, axis)),
+        _log_soft(lambda axis, y, dy: dy - y * keep_sum(dy, axis)),
     ),
     (
         "log_softmax",
         "other axis",
         "formula",
         "the sum over another axis",
-        _soft(lambda axis, y, dy: dy - jnp.exp(y) * keep_sum(dy, axis - 1)),
+        _log_soft(lambda axis, y, dy: dy - jnp.exp(y) * keep_sum(dy, axis - 1)),
         lambda s, a: a[0].ndim > 1,
     ),
 ]

@@ -1,0 +1,111 @@
+"""What each formulation, and `kept`, is worth in a whole network: the training step without it.
+
+    python -m benchmarks.ablation            some minutes; writes results/ablation.json, which the report then shows
+    python -m benchmarks.ablation resnet20   prints one network
+
+"without winograd" is the step of fnn by hand whose tables of convolutions lack the rows of that formulation: the next
+row that fits is taken. "memory kept" runs in a process in which the C library does not give freed memory back to the
+operating system, which costs a page fault for every 4 KiB that the next step touches. Each variant has a process of its
+own, and its first step is compared like any other program's.
+"""
+
+import ctypes
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+from benchmarks import tables
+from benchmarks.layers import choices, convolutions
+from benchmarks.machine import RESULTS, describe
+from benchmarks.measure import Program, measure
+from benchmarks.networks import NETWORKS, libraries
+from benchmarks.networks.agree import NUDGES
+from benchmarks.networks.nodes import NotSupported
+from benchmarks.worker import Worker
+from fnn.core import kept
+from fnn.ops import conv_forms as forms
+
+NAMES = ("resnet20", "resnet18", "vgg", "mobilenet", "resnext")
+WITHOUT = "hand, without "
+KEPT = "kept"
+MEMORY = "hand, memory kept"
+# What glibc takes from its heap at most, and how much free memory at the heap's end it keeps: mallopt's own numbers.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_PIECE, KEEP = 32 << 20, 1 << 30
+
+
+def build(name: str, library: str, variant: str) -> object:
+    """The program of a network in fnn, for `benchmarks.worker`; changes fnn in this process."""
+    if variant.startswith(WITHOUT):
+        _remove(variant.removeprefix(WITHOUT))
+        variant = "hand"
+    if variant == MEMORY:
+        _keep_memory()
+        variant = "hand"
+    return libraries.build(name, library, variant)
+
+
+def _remove(part: str) -> None:
+    if part == KEPT:
+        kept._stored = lambda x: x
+        return
+    gone = forms.FORMULATIONS[part]
+    for table in ("FORWARD", "INPUT_GRADIENT", "KERNEL_GRADIENT"):
+        setattr(forms, table, tuple(row for row in getattr(forms, table) if row.formulation is not gone))
+
+
+def _keep_memory() -> None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or not (mallopt(M_MMAP_THRESHOLD, LARGEST_PIECE) and mallopt(M_TRIM_THRESHOLD, KEEP)):
+        raise NotSupported("this C library has no such setting.")
+
+
+def parts(name: str) -> list[str]:
+    """The formulations that the tables choose somewhere in a network's step, but for the direct one, and `kept`.
+
+    >>> "shifted" in parts("mobilenet"), "shifted" in parts("lenet5")
+    (True, False)
+    """
+    found = {}
+    for i, convolution in enumerate(convolutions(name)):
+        for product, form in choices(convolution).items():
+            if i or product != "input_gradient":  # nobody needs the gradient of a network's input
+                found[form] = None
+    return [form for form in found if form != "direct"] + [KEPT]
+
+
+def records(names: Sequence[str]) -> Iterator[dict]:
+    """One record a network, of the form that `measure` gives."""
+    for name in names:
+        print(NETWORKS[name].title)
+        variants = ["hand", *(WITHOUT + part for part in parts(name)), MEMORY, "hand, defaults", "auto"]
+        with ExitStack() as stack:
+            programs = [Program("fnn", variant, stack.enter_context(Worker("jax"))) for variant in variants]
+            record = measure("benchmarks.ablation", name, programs, nudges=NUDGES)
+        yield {"title": NETWORKS[name].title, **record}
+
+
+def markdown(report: Mapping) -> str:
+    """A table a network."""
+    about = (
+        "The step of fnn by hand without one of its parts, in a run of its own; above 1: what the part is worth. "
+        '"without winograd" takes the next formulation that fits; "without kept" leaves XLA free to compute '
+        "activations, the indices of max pooling and depthwise gradients again in every operation that reads them; "
+        '"defaults" is compiled without options. "memory kept" is the whole step in a process whose C library (glibc) '
+        "keeps freed memory: below 1 is what page faults cost. fnn does not change that behind a user's back; the "
+        "environment variables MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ do, for any program."
+    )
+    return "\n\n".join([about, *(f"### {r['title']}, in parts\n\n{tables.network(r)}" for r in report["subjects"])])
+
+
+def main(words: list[str]) -> None:
+    """Measure, print and, without words, write."""
+    report = {"machine": describe(), "subjects": list(records(words or NAMES))}
+    print(markdown(report))
+    if not words:
+        (RESULTS / "ablation.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
