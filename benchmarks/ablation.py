@@ -26,7 +26,7 @@ from benchmarks.worker import Worker
 from fnn.core import kept
 from fnn.ops import conv_forms as forms
 
-NAMES = ("resnet20", "resnet18", "vgg", "mobilenet", "resnext")
+NAMES = ("resnet20", "vgg", "mobilenet", "resnext")
 WITHOUT = "hand, without "
 KEPT = "kept"
 MEMORY = "hand, memory kept"

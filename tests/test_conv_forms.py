@@ -77,6 +77,7 @@ def batch(request, monkeypatch):
     if request.param == "split":
         return 2
     on_one_device(monkeypatch)
+    monkeypatch.setattr(conv_blocks, "MANY", 1)
     monkeypatch.setattr(conv_separable, "COPIES", 0)
     monkeypatch.setattr(conv_winograd, "ENTRIES", 0)
     return 4
@@ -153,8 +154,29 @@ def test_the_tables_choose_what_they_say(monkeypatch):
         assert found == [conv_forms.FORMULATIONS[form] for form in wanted], name
 
 
+@pytest.mark.parametrize(
+    ("shape", "kernel", "padding", "loops"),
+    [
+        ((2, 8, 128), (5, 8, 128), 2, False),
+        ((2, 8, 8, 128), (5, 5, 8, 128), 2, False),
+        ((1, 4, 4, 4, 128), (3, 3, 3, 8, 128), 1, False),
+        ((2, 8, 8, 512), (3, 3, 64, 512), 1, False),
+        ((2, 8, 8, 128), (3, 3, 4, 128), 1, True),
+    ],
+    ids=str,
+)
+def test_only_kernel_gradients_of_matrix_products_loop(shape, kernel, padding, loops, monkeypatch):
+    """XLA's CPU backend computes a kernel gradient as one convolution; in a loop that is up to 70 times slower."""
+    on_one_device(monkeypatch)
+    spec = _spec(shape[1:-1], 1, padding, 1, shape[-1] // kernel[-2])
+    assert conv_blocks.count(spec, jnp.ones(kernel)) >= conv_blocks.MANY
+    program = jax.make_jaxpr(lambda x, w: conv_blocks.kernel_gradient(spec, x, x, w))(jnp.ones(shape), jnp.ones(kernel))
+    assert loops == any(equation.primitive.name in ("scan", "while") for equation in program.jaxpr.eqns)
+
+
 def test_blocks_are_compiled_once_and_differentiable_again(monkeypatch):
     on_one_device(monkeypatch)
+    monkeypatch.setattr(conv_blocks, "MANY", 1)
 
     def conv(x, w):
         return fnn.ops.conv(x, w, groups=w.shape[-1] // 8, padding=1, formulation="blocks")

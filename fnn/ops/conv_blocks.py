@@ -17,6 +17,7 @@ from jax import lax
 from fnn.core.sharding import align, whole_batch
 from fnn.ops.conv_direct import ConvSpec
 
+MANY = 8  # blocks are worth a loop; fewer compile soon enough
 BLOCK = 16  # channels of a block: beat 32 and 64 in 4 and 32 groups of 8x28x28x128 and of ResNeXt's layers
 
 
@@ -39,31 +40,30 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     """Keep the diagonal of each block's kernel gradient."""
     *window, c, k = w.shape
     m, blocks = _merged(spec, w), count(spec, w)
+    dense, forms = replace(spec, groups=1), _forms()
     like = jax.eval_shape(lambda w: _part(_kernels(spec, w), blocks, 0), w)
 
     def block(x: jax.Array, dy: jax.Array) -> jax.Array:
-        dw = _forms().kernel_gradient(replace(spec, groups=1), x, dy, like).reshape(*window, m, c, m, k // spec.groups)
+        dw = forms.kernel_gradient(dense, x, dy, like).reshape(*window, m, c, m, k // spec.groups)
         return jnp.stack([dw[..., i, :, i, :] for i in range(m)], axis=-2).reshape(*window, c, -1)
 
-    # In a loop XLA's CPU backend does not find its fast path for the kernel gradient of a stride.
-    return _each(blocks, block, x, dy, loop=max(spec.stride) == 1)
+    # In a loop XLA's CPU backend computes the kernel gradient, as one convolution, 2 to 70 times slower.
+    product = forms.chosen(forms.KERNEL_GRADIENT, dense, _part(x, blocks, 0), like).formulation is forms.separable
+    return _each(blocks, block, x, dy, loop=product)
 
 
 def _each(blocks: int, run: Callable[..., jax.Array], a: jax.Array, b: jax.Array, *, loop: bool = True) -> jax.Array:
-    """`run` on each pair of blocks of the last axes, results side by side: in a loop, so that it is compiled once.
+    """`run` on each pair of blocks of the last axes, results side by side: many in a loop, so that it is compiled once.
 
     Not where `loop` is False, or the batch may be split among devices.
     """
-    if blocks == 1:
-        return run(a, b)
-    if not loop or not whole_batch(a):
+    if blocks < MANY or not loop or not whole_batch(a):
         return jnp.concatenate([run(_part(a, blocks, i), _part(b, blocks, i)) for i in range(blocks)], axis=-1)
     block = jax.eval_shape(run, *(jax.eval_shape(lambda x: _part(x, blocks, 0), x) for x in (a, b)))
 
     def put(i: jax.Array, y: jax.Array) -> jax.Array:
-        return lax.dynamic_update_slice_in_dim(
-            y, run(_part(a, blocks, i), _part(b, blocks, i)), i * block.shape[-1], y.ndim - 1
-        )
+        new = run(_part(a, blocks, i), _part(b, blocks, i))
+        return lax.dynamic_update_slice_in_dim(y, new, i * block.shape[-1], y.ndim - 1)
 
     zero, *_ = align(jnp.zeros((*block.shape[:-1], blocks * block.shape[-1]), block.dtype), a, b)
     return lax.fori_loop(0, blocks, put, zero)
