@@ -41,7 +41,9 @@ AIMS = """\
 What fnn wants to reach on two cores, against the fastest of JAX's peers at its defaults and the fastest of PyTorch's
 variants; bold is missed. Hand-written gradients should also be faster than fnn's own automatic ones, need less
 temporary memory (no more, where there is neither pooling nor a norm), and compile no longer than the JAX peer at its
-defaults that compiles fastest."""
+defaults that compiles fastest. "What each part is worth", below, takes steps apart that miss an aim. Compiling takes
+longer because a formulation is several operations where XLA's own convolution is one, and XLA generates code for each
+of them."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:
