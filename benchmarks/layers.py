@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,26 @@ def choices(convolution: Convolution) -> dict[str, str]:
     return found
 
 
+def program(f: Callable[..., jax.Array], *given: jax.Array) -> Callable[[], jax.Array]:
+    """f compiled for `given`; each call returns its result in the memory of the result before.
+
+    A product inside a training step writes to memory that the step has had in hand before. One that runs alone would
+    write to fresh memory each time, and wait for the operating system longer than it computes.
+    """
+    into = jax.jit(
+        lambda old, *given: f(*given), donate_argnums=0, keep_unused=True, compiler_options=compiler_options()
+    )
+    like = jax.eval_shape(f, *given)
+    compiled, result = into.lower(like, *given).compile(), jnp.zeros(like.shape, like.dtype)
+
+    def run() -> jax.Array:
+        nonlocal result
+        result = compiled(result, *given)
+        return result
+
+    return run
+
+
 def seconds(programs: dict[str, Callable[[], jax.Array]]) -> dict[str, float]:
     """Medians of all programs, which take turns; of a hopeless one, its only time."""
     times: dict[str, list[float]] = {}
@@ -102,23 +123,18 @@ def products(convolution: Convolution) -> Iterator[tuple[str, str, dict[str, flo
     dy = jnp.ones(jax.eval_shape(lambda x, w: forms.direct.forward(spec, x, w), x, w).shape)
     arguments = {"forward": (x, w), "input_gradient": (dy, w), "kernel_gradient": (x, dy, w)}
     for product, given in arguments.items():
-        programs = {}
-        for name, module in forms.FORMULATIONS.items():
-            if hasattr(module, product) and module.fits(spec, w):
-                f = jax.jit(
-                    lambda *a, module=module, product=product: getattr(module, product)(spec, *a),
-                    compiler_options=compiler_options(),
-                )
-                compiled = f.lower(*given).compile()
-                programs[name] = lambda compiled=compiled, given=given: compiled(*given)
+        programs = {
+            name: program(partial(getattr(module, product), spec), *given)
+            for name, module in forms.FORMULATIONS.items()
+            if hasattr(module, product) and module.fits(spec, w)
+        }
         yield product, chosen[product], seconds(programs)
 
 
 def speed() -> float:
     """Multiply-adds a second of a large matrix product."""
-    a = jnp.ones((SQUARE, SQUARE))
-    program = jax.jit(lambda a: a @ a, compiler_options=compiler_options()).lower(a).compile()
-    return SQUARE**3 / seconds({"matmul": lambda: program(a)})["matmul"]
+    product = program(jnp.matmul, *[jnp.ones((SQUARE, SQUARE))] * 2)
+    return SQUARE**3 / seconds({"matmul": product})["matmul"]
 
 
 def rows(name: str, say: Callable[[str], None] = print) -> Iterator[dict]:

@@ -1,9 +1,27 @@
-"""`kept`: a value that is computed once and stored, however many operations read it."""
+"""`kept`: a value that is computed once and stored, however many operations read it; `cheap`: one that need not be."""
+
+import weakref
 
 import jax
 from jax import lax
 
 from fnn.core.sharding import whole_batch
+
+_cheap: weakref.WeakValueDictionary[int, jax.Array] = weakref.WeakValueDictionary()  # by id, as arrays have no hash
+
+
+def cheap(x: jax.Array) -> jax.Array:
+    """Mark x, as it is traced, as computed in a few steps from arrays that the backward pass needs anyway.
+
+    What follows it at once may be left to XLA to compute again: the output of a norm is that of its stored input.
+    """
+    _cheap[id(x)] = x
+    return x
+
+
+def is_cheap(x: jax.Array) -> bool:
+    """Whether x itself, not one computed from it, was marked."""
+    return _cheap.get(id(x)) is x
 
 
 @jax.custom_jvp

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from fnn.core.cases import Case, case, normal
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
-from fnn.core.kept import kept
+from fnn.core.kept import is_cheap, kept
 from fnn.core.rule import Rule
 
 _C = 0.044715
@@ -178,7 +178,8 @@ def _register(name: str, textbook: Callable, *options: Any) -> Rule:
     f, pull, saves = _TABLE[name]
 
     def fwd(option, x):
-        y = kept(f(option, x))
+        y = f(option, x)
+        y = y if is_cheap(x) else kept(y)  # after a norm it would be stored beside the norm's input
         return y, y if saves == "y" else x
 
     def bwd(option, saved, dy):

@@ -24,6 +24,7 @@ from jax import lax
 from fnn.core.cases import case, normal, positive
 from fnn.core.dtypes import widen
 from fnn.core.errors import InputError, require
+from fnn.core.kept import cheap
 from fnn.core.rule import Rule
 from fnn.core.sharding import align, varying
 from fnn.ops.normalise import Names, affine, all_but_last, check, count, like, normalise, normalise_bwd
@@ -130,7 +131,7 @@ def _forward(spec, x, scale, offset):
 
 def _fwd(spec, x, scale, offset):
     y, mean, var = _forward(spec, x, scale, offset)
-    return (y, mean, var), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
+    return (cheap(y), mean, var), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
 
 
 def _bwd(spec, residuals, cotangents):
@@ -152,7 +153,7 @@ def _inference_forward(epsilon, x, scale, offset, mean, var):
 
 
 def _inference_fwd(epsilon, x, scale, offset, mean, var):
-    return _inference_forward(epsilon, x, scale, offset, mean, var), (x, scale, offset, mean, var)
+    return cheap(_inference_forward(epsilon, x, scale, offset, mean, var)), (x, scale, offset, mean, var)
 
 
 def _inference_bwd(epsilon, residuals, dy):

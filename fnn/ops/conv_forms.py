@@ -32,6 +32,7 @@ from fnn.ops.conv_direct import ConvSpec
 MOST_TAPS = 64  # of a depthwise window: beyond this, unrolled shifts make the program long; blocks are taken
 MOST_BLOCKS = 64  # of a grouped convolution: where it cannot loop, each is a convolution of its own in the program
 FEW = 20  # channels that leave most of a core's vectors empty
+MUCH = 1 << 26  # multiply-adds a tap
 TALL = 5  # rows of a window: at 3, the wide form is as fast
 
 
@@ -116,6 +117,11 @@ def broad(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     return winograd.fits(spec, w) and many and whole_batch(x)
 
 
+def broad_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """The same, and so much work that it repays compiling the transforms of dy, too."""
+    return broad(spec, x, w) and math.prod(x.shape[:-1]) * math.prod(w.shape[-2:]) >= MUCH
+
+
 def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """At stride 1, 12 to 32 channels on both sides, in parts that fit the caches."""
     *window, c, k = w.shape
@@ -160,6 +166,7 @@ KERNEL_GRADIENT = (
     Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
     Row(wide, thin_kernel, "cpu", "conv 5x5, 64x32x32x1 to 6"),
     Row(separable, balanced, "cpu", "conv 3x3, 128x32x32x16 to 16"),
+    Row(winograd, broad_kernel, "cpu", "conv 3x3, 8x28x28x128 to 128"),
     Row(direct, always, "", ""),
 )
 FORMULATIONS = {

@@ -16,6 +16,7 @@ from jax import lax
 
 from fnn.core.cases import case, normal
 from fnn.core.errors import require
+from fnn.core.kept import cheap
 from fnn.core.rule import Rule
 from fnn.ops.normalise import all_but_last, check, like, normalise, normalise_bwd
 
@@ -80,7 +81,7 @@ def _layer_forward(epsilon, x, scale, offset):
 
 def _layer_fwd(epsilon, x, scale, offset):
     y, mean, var = normalise(x, scale, offset, (x.ndim - 1,), epsilon)
-    return y, (x, mean, lax.rsqrt(var + epsilon), scale, offset)
+    return cheap(y), (x, mean, lax.rsqrt(var + epsilon), scale, offset)
 
 
 def _layer_bwd(epsilon, residuals, dy):
@@ -101,7 +102,7 @@ def _group_axes(x):
 def _group_fwd(spec, x, scale, offset):
     xs, axes = _split(spec, x), _group_axes(x)
     y, mean, var = normalise(xs, _split(spec, scale), _split(spec, offset), axes, spec.epsilon)
-    return y.reshape(x.shape), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
+    return cheap(y.reshape(x.shape)), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
 
 
 def _group_forward(spec, x, scale, offset):
