@@ -197,7 +197,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Apply the adjoint of `forward` in w to dy; of w only shape, dtype and sharding count."""
-    return _run(KERNEL_GRADIENT, "kernel_gradient", spec, x, w, x, dy, w)
+    return _run(KERNEL_GRADIENT, "kernel_gradient", spec, x, w, x, dy, w=w)
 
 
 def chosen(table: tuple[Row, ...], spec: ConvSpec, x: jax.Array, w: jax.Array) -> Row:
@@ -206,14 +206,17 @@ def chosen(table: tuple[Row, ...], spec: ConvSpec, x: jax.Array, w: jax.Array) -
 
 
 def _run(
-    table: tuple[Row, ...], product: str, spec: ConvSpec, x: jax.Array, w: jax.Array, *args: jax.Array
+    table: tuple[Row, ...], product: str, spec: ConvSpec, x: jax.Array, kernel: jax.Array, *args: jax.Array, **like
 ) -> jax.Array:
-    """`x` and `w` for the choice, `args` for the product. A forced formulation runs wherever it has this product."""
+    """`x` and `kernel` for the choice, the rest for the product: `like` may be a shape, which no program may hold.
+
+    A forced formulation runs wherever it has this product.
+    """
     if spec.formulation is not None:
         forced = FORMULATIONS[spec.formulation]
-        fits = hasattr(forced, product) and forced.fits(spec, w)
-        return getattr(forced if fits else direct, product)(spec, *args)
-    here = chosen(table, spec, x, w)
-    there = next(row for row in table if not row.platform and row.when(spec, x, w))
-    run, other = (partial(getattr(row.formulation, product), spec) for row in (here, there))
+        fits = hasattr(forced, product) and forced.fits(spec, kernel)
+        return getattr(forced if fits else direct, product)(spec, *args, **like)
+    here = chosen(table, spec, x, kernel)
+    there = next(row for row in table if not row.platform and row.when(spec, x, kernel))
+    run, other = (partial(getattr(row.formulation, product), spec, **like) for row in (here, there))
     return run(*args) if here is there else lax.platform_dependent(*args, default=other, **{here.platform: run})
