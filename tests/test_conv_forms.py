@@ -227,9 +227,10 @@ def test_depthwise_layers_store_their_gradients_and_no_padded_inputs():
 
 
 @pytest.mark.parametrize("formulation", [None, "blocks"])
-def test_a_grouped_kernel_gradient_puts_nothing_but_arrays_into_the_program(formulation):
+def test_a_grouped_kernel_gradient_puts_nothing_but_arrays_into_the_program(formulation, monkeypatch):
     """The blocks' kernel gradients are shaped like a kernel that exists as a shape only."""
-    x, w = jnp.ones((2, 4, 4, 16)), jnp.ones((3, 3, 4, 16))
+    on_one_device(monkeypatch)
+    x, w = jnp.ones((4, 8, 8, 32)), jnp.ones((3, 3, 8, 32))
     loss = lambda w: fnn.ops.conv(x, w, groups=4, padding=1, formulation=formulation).sum()  # noqa: E731
     constants = jax.make_jaxpr(jax.grad(loss))(w).consts
     assert [type(a) for a in constants if not isinstance(a, jax.Array)] == []

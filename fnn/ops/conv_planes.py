@@ -45,7 +45,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     """The 2-D kernel's gradient, its channels unfolded into depth and channels."""
     depth, fh, fw, c, k = w.shape
     flat, stacked = _stacked(spec, x, w)
-    dw = direct.kernel_gradient(flat, stacked, _merge(dy), _kernel(w))
+    dw = direct.kernel_gradient(flat, stacked, _merge(dy), jax.eval_shape(_kernel, w))
     return dw.reshape(fh, fw, depth, c, k).transpose(2, 0, 1, 3, 4)
 
 
