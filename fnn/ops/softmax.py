@@ -64,7 +64,8 @@ def _softmax_fwd(axis, x):
 def _softmax_bwd(axis, y, dy):
     y, wide = widen(y), widen(dy)
     # Plus minus: XLA's CPU backend would give the difference to the library that sums, and that is slow at it.
-    return ((y * (wide + -(wide * y).sum(axis, keepdims=True))).astype(dy.dtype),)
+    product = y * wide
+    return ((product + y * -product.sum(axis, keepdims=True)).astype(dy.dtype),)
 
 
 def _log_softmax_forward(axis, x):
