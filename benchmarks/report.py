@@ -13,6 +13,7 @@ from benchmarks.machine import DISTURBED, RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
 OTHERS = {
+    "profile": "Where the time of a step goes",
     "ablation": "What each part is worth",
     "layers": "Where the time of convolutions goes",
     "residuals": "Memory kept for the backward pass",

@@ -126,6 +126,10 @@ class JaxProgram:
             self._state = state
         return self._costs
 
+    def hlo(self) -> str:
+        """The optimised program as text."""
+        return self._lower(self._begin()).compile().as_text()
+
     def first(self, nudge: int | None = None) -> tuple[float, Weights]:
         """As `Program.first`; with a seed `nudge`, every entry of x is first changed by about `NUDGE` of its size."""
         self.prepare()

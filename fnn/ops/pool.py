@@ -25,7 +25,6 @@ from fnn.ops.window import Ints, Padding, Pairs, Sizes, output_sizes, pad_pairs,
 # Above this, f_1 + f_2 taps in two passes beat f_1 f_2 taps in one: max pooling is 1.4 times as fast in one pass over
 # 3 x 3 and 4 x 4 windows, in two over 5 x 5, and nearly 3 times in two over 7 x 7. It also keeps programs short.
 MANY_TAPS = 16
-FEW_TAPS = 4  # up to this, where windows do not overlap, XLA's own loop over all taps is as fast as any
 
 
 @dataclass(frozen=True)
@@ -68,25 +67,6 @@ class Pool:
         for axis, n in enumerate(covered, 1):  # one at a time: explicit sharding knows no other merge
             dx = dx.reshape(*dx.shape[:axis], n, *dx.shape[axis + 2 :])
         return _pad(dx, [(-low, low + n - c, 0) for n, c, (low, _) in zip(self.sizes, covered, self.pads, strict=True)])
-
-    @property
-    def apart(self) -> bool:
-        """Whether windows are small and neither overlap nor hang over the edge."""
-        apart = all(f <= s for f, s in zip(self.window, self.stride, strict=True))
-        return apart and not any(map(any, self.pads)) and math.prod(self.window) <= FEW_TAPS
-
-    def cover(self, dy: jax.Array) -> jax.Array:
-        """`spread` to all taps of windows that are `apart`: a sum over windows of dy with s - 1 zeros between entries.
-
-        Where windows overlap or have many taps, that is several times slower.
-        """
-        around = [
-            (f - 1, n - (o - 1) * s - 1)
-            for n, f, s, o in zip(self.sizes, self.window, self.stride, self.outputs, strict=True)
-        ]
-        ones, zero = (1,) * dy.ndim, np.zeros((), dy.dtype)
-        pads, between = ((0, 0), *around, (0, 0)), (1, *self.stride, 1)
-        return lax.reduce_window(dy, zero, lax.add, (1, *self.window, 1), ones, pads, between)
 
     def _tap_numbers(self, q: Sizes) -> np.ndarray:
         """Row-major number of tap q s + r for every residue r, -1 outside the window; (s_1, 1, s_2, 1, ...)."""
