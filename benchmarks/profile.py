@@ -111,7 +111,9 @@ def markdown(report: Mapping) -> str:
     rows = []
     for each in report["subjects"]:
         parts = [each["parts"][kind] for kind in KINDS]
-        rows.append([each["title"], *(f"{1e3 * s:.1f}" for s in (each["seconds"], *parts, each["seconds"] - sum(parts)))])
+        rows.append(
+            [each["title"], *(f"{1e3 * s:.1f}" for s in (each["seconds"], *parts, each["seconds"] - sum(parts)))]
+        )
     return f"{about}\n\n{tables.table(['network', 'step', *KINDS, LEFT], rows)}"
 
 

@@ -42,9 +42,11 @@ AIMS = """\
 What fnn wants to reach on two cores, against the fastest of JAX's peers at its defaults and the fastest of PyTorch's
 variants; bold is missed. Hand-written gradients should also be faster than fnn's own automatic ones, need less
 temporary memory (no more, where there is neither pooling nor a norm), and compile no longer than the JAX peer at its
-defaults that compiles fastest. "What each part is worth", below, takes steps apart that miss an aim. Compiling takes
-longer because a formulation is several operations where XLA's own convolution is one, and XLA generates code for each
-of them."""
+defaults that compiles fastest. Below, "Where the time of a step goes" and "What each part is worth" take apart steps
+that miss an aim, and "Where the time of convolutions goes" has their floor in pure JAX. What would go below it are
+compiled kernels, which need not copy patches for a matrix product, nor store what lies between a convolution, its norm
+and its activation. Compiling takes longer because a formulation is several operations where XLA's own convolution is
+one, and XLA generates code for each of them, even where a layer repeats another."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:
@@ -57,7 +59,16 @@ def machine(report: Mapping) -> str:
     """One sentence: versions, processor and date."""
     about = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
-    return f"{about['cores']} cores of {about['processor']}, Python {about['python']}, {versions}; {about['date']}."
+    return f"{about['cores']} cores of {about['processor']}, Python {about['python']}, {versions}; {dated(about)}."
+
+
+def dated(about: Mapping) -> str:
+    """Date and commit of a measurement; a plus where files had changed after the commit.
+
+    >>> dated({"date": "2026-01-31", "fnn": "0123abc+"})
+    '2026-01-31, fnn at commit 0123abc+'
+    """
+    return about["date"] + (f", fnn at commit {about['fnn']}" if about.get("fnn") else "")
 
 
 def loads(record: Mapping) -> str:
@@ -131,7 +142,7 @@ def other_section(name: str, title: str, folder: Path = RESULTS) -> list[str]:
         text = import_module(f"benchmarks.{name}").markdown(report).strip()
     except KeyError:
         text = f"The numbers are of an older form: run `python -m benchmarks.{name}` again."
-    return [f"## {title}", text]
+    return [f"## {title}", f"Measured {dated(report['machine'])}.", text]
 
 
 def markdown(folder: Path = RESULTS) -> str:
