@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
+import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch")
 DISTURBED = 0.1  # of the cores, taken by other processes: above that a reader is warned
+COPIED = 64 << 20  # bytes, beyond the caches
 
 
 def cores() -> int:
@@ -68,6 +70,24 @@ class Others:
         if before is None or after is None:
             return None
         return round(min(1.0, max(0.0, (after - before) / ((end - begin) * (os.cpu_count() or 1)))), 3)
+
+
+class Copying:
+    """How fast memory is copied, sampled between turns.
+
+    Who shares the machine behind a virtual one may take its memory's bandwidth, which neither load nor processor time
+    tells. Steps that move much memory then take up to twice as long, those that compute more only little.
+    """
+
+    def __init__(self):
+        self._source, self._target = np.ones(COPIED, np.uint8), np.ones(COPIED, np.uint8)
+        self.rates: list[float] = []
+
+    def sample(self) -> None:
+        """Copy once; GiB/s, of one thread, go into `rates`."""
+        start = time.perf_counter()
+        np.copyto(self._target, self._source)
+        self.rates.append(COPIED / 2**30 / (time.perf_counter() - start))
 
 
 def versions() -> dict[str, str]:

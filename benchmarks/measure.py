@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import rounds
-from benchmarks.machine import DISTURBED, Others, load_average
+from benchmarks.machine import DISTURBED, Copying, Others, load_average
 from benchmarks.networks.agree import differences, tolerances
 from benchmarks.worker import ProgramError, Worker
 
@@ -85,8 +85,10 @@ def measure(
         return None if seconds is None else seconds / steps
 
     others = Others({each.worker.pid for each in programs})
-    times = rounds.take_turns(rounds.plan(turns, REFERENCE), turn)
+    copying = Copying()
+    times = rounds.take_turns(rounds.plan(turns, REFERENCE), turn, before=copying.sample)
     record |= {"load_after": load_average(), "others_share": others.share()}
+    record["copy_gib_per_second"] = rounds.quartiles(copying.rates) if copying.rates else None
     if (record["others_share"] or 0.0) > DISTURBED:
         say(f"  other processes took {record['others_share']:.0%} of the cores: these times mean little")
     found = rounds.statistics(times, REFERENCE)

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks import aims, chart, rounds, tables
-from benchmarks.machine import DISTURBED, RESULTS
+from benchmarks.machine import COPIED, DISTURBED, RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
 OTHERS = {
@@ -31,8 +31,10 @@ that warms the caches (but for programs of over {rounds.SLOW_SECONDS:g} seconds 
 results are fetched. The time of a step is the median over turns. A ratio divides two times of the same round and is
 above 1 where fnn by hand is faster; "tie" means that its quartiles enclose 1, "slower" that they lie below. A program
 whose step takes long has fewer turns. Compile time includes tracing; each of JAX's processes has compiled something
-small before. Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no
-attention layer yet: its ViT has one written from its dense layers, which projects queries, keys and values at once.
+small before. Before every round, one thread copies {COPIED >> 20} MiB: on a virtual machine others may take memory's
+bandwidth unseen, and programs that move much then take longer than those that compute. Temporary memory is what the
+compiler plans beside state and batch (PyTorch does not tell). fnn has no attention layer yet: its ViT has
+one written from its dense layers, which projects queries, keys and values at once.
 
 "defaults": the library as installed, compiled without options. "options": compiled with those that
 `fnn.train.compiler_options` gives this very program. fnn's "hand" and "auto" have these options too, unless they say
@@ -72,11 +74,13 @@ def dated(about: Mapping) -> str:
 
 
 def loads(record: Mapping) -> str:
-    """What else the machine did: load averages over the last minute, and the share of other processes."""
+    """What else the machine did: load over the last minute, share of other processes, quartiles of copying memory."""
     before, after = (record[when][0] if record[when] else "unknown" for when in ("load_before", "load_after"))
     text, share = f"load {before} before, {after} after", record.get("others_share")
     if share is not None:
         text += f"; other processes took {share:.0%} of the cores"
+    if record.get("copy_gib_per_second"):
+        text += "; copying ran at {median:.1f} ({low:.1f} to {high:.1f}) GiB/s".format(**record["copy_gib_per_second"])
     return f"**Disturbed:** {text}" if (share or 0.0) > DISTURBED else text
 
 

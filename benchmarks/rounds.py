@@ -15,7 +15,7 @@ ROUNDS = 15
 LEAST_ROUNDS = 5  # below that quartiles mean nothing
 SLOW_SECONDS, LEAST_TURNS = 2.0, 3  # one step of a program this slow is its own average: fewer turns do
 CRAWLING_SECONDS = 8.0  # and of one this slow a single turn
-CAP_SECONDS = 30.0  # for all turns of one subject
+CAP_SECONDS = 60.0  # for all turns of one subject
 
 Times = dict[str, list[float | None]]
 
@@ -61,16 +61,20 @@ def plan(turns: Mapping[str, int], reference: str, seed: int = 0) -> list[list[s
     return planned
 
 
-def take_turns(rounds: Sequence[Sequence[str]], run: Callable[[str], float | None]) -> Times:
+def take_turns(
+    rounds: Sequence[Sequence[str]], run: Callable[[str], float | None], before: Callable[[], None] = lambda: None
+) -> Times:
     """Seconds a step by name and round; None where a program had no turn, or failed in it and was left out after.
 
     Args:
       rounds: of `plan`.
       run: takes one turn of a program and returns its seconds a step, or None if it failed.
+      before: called before every round.
     """
     times: Times = {name: [None] * len(rounds) for names in rounds for name in names}
     failed = set()
     for i, names in enumerate(rounds):
+        before()
         for name in names:
             if name not in failed:
                 times[name][i] = run(name)

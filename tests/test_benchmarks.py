@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import ablation, aims, chart, layers, profile, report, rounds, tables
-from benchmarks.machine import RESULTS
+from benchmarks.machine import RESULTS, Copying
 from benchmarks.measure import Program, measure
 from benchmarks.operations import OPERATIONS, QUICK, Operation
 from benchmarks.worker import ProgramError, Worker, obey, sentence_of
@@ -114,6 +114,15 @@ def test_the_report_says_that_a_run_was_disturbed():
     record = {"load_before": [0.1], "load_after": [2.0], "others_share": 0.02}
     assert report.loads(record) == "load 0.1 before, 2.0 after; other processes took 2% of the cores"
     assert report.loads(record | {"others_share": 0.5}).startswith("**Disturbed:**")
+    copies = {"copy_gib_per_second": {"low": 1.0, "median": 11.26, "high": 12.0}}
+    assert report.loads(record | copies).endswith("; copying ran at 11.3 (1.0 to 12.0) GiB/s")
+
+
+def test_memory_is_probed_before_every_round():
+    copying = Copying()
+    seen = rounds.take_turns([["a"], ["a", "b"]], lambda name: float(len(copying.rates)), before=copying.sample)
+    assert seen == {"a": [1.0, 2.0], "b": [None, 2.0]}
+    assert all(0 < rate < 1000 for rate in copying.rates)
 
 
 def test_turns_are_spread_over_the_rounds_beside_the_reference():
