@@ -1,6 +1,6 @@
 """Training steps and operations of fnn against other libraries.
 
-    python -m benchmarks                       about forty minutes; writes benchmarks/results/ and the README's table
+    python -m benchmarks                       about 45 minutes; writes benchmarks/results/ and the README's table
     python -m benchmarks --quick               under five minutes: the small networks, an operation of each kind,
                                                the peers at their defaults and eager PyTorch, in five rounds
     python -m benchmarks --only resnet20 conv  networks and operations whose name has one of these words
@@ -74,10 +74,14 @@ def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], No
 
 
 def run_operations(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:
-    """Records of the operations: all of JAX's in one process, and PyTorch's in another."""
+    """Records of the operations: all of JAX's in one process, and PyTorch's in another.
+
+    Both keep freed memory. An operation alone would else write into fresh pages, as it does not within a step, and wait
+    for the operating system longer than it computes.
+    """
     kinds = sorted({_words(library) for library, _ in choices}) if names else []
     with ExitStack() as stack:
-        workers = {words: stack.enter_context(Worker(*words)) for words in kinds}
+        workers = {words: stack.enter_context(Worker(*words, keeps_memory=True)) for words in kinds}
         for name in names:
             say(name)
             programs = [Program(library, variant, workers[_words(library)]) for library, variant in choices]

@@ -9,7 +9,6 @@ operating system, which costs a page fault for every 4 KiB that the next step to
 own, and its first step is compared like any other program's.
 """
 
-import ctypes
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,8 @@ from benchmarks.machine import RESULTS, describe
 from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS, libraries
 from benchmarks.networks.agree import NUDGES
-from benchmarks.networks.nodes import NotSupported
+from benchmarks.networks.zoo import asked
+from benchmarks.report import loads
 from benchmarks.worker import Worker
 from fnn.core import kept
 from fnn.ops import conv_forms as forms
@@ -30,9 +30,6 @@ NAMES = ("resnet20", "vgg", "mobilenet", "resnext")
 WITHOUT = "hand, without "
 KEPT = "kept"
 MEMORY = "hand, memory kept"
-# What glibc takes from its heap at most, and how much free memory at the heap's end it keeps: mallopt's own numbers.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_PIECE, KEEP = 32 << 20, 1 << 30
 
 
 def build(name: str, library: str, variant: str) -> object:
@@ -40,10 +37,7 @@ def build(name: str, library: str, variant: str) -> object:
     if variant.startswith(WITHOUT):
         _remove(variant.removeprefix(WITHOUT))
         variant = "hand"
-    if variant == MEMORY:
-        _keep_memory()
-        variant = "hand"
-    return libraries.build(name, library, variant)
+    return libraries.build(name, library, "hand" if variant == MEMORY else variant)
 
 
 def _remove(part: str) -> None:
@@ -53,12 +47,6 @@ def _remove(part: str) -> None:
     gone = forms.FORMULATIONS[part]
     for table in ("FORWARD", "INPUT_GRADIENT", "KERNEL_GRADIENT"):
         setattr(forms, table, tuple(row for row in getattr(forms, table) if row.formulation is not gone))
-
-
-def _keep_memory() -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or not (mallopt(M_MMAP_THRESHOLD, LARGEST_PIECE) and mallopt(M_TRIM_THRESHOLD, KEEP)):
-        raise NotSupported("this C library has no such setting.")
 
 
 def parts(name: str) -> list[str]:
@@ -81,7 +69,8 @@ def records(names: Sequence[str]) -> Iterator[dict]:
         print(NETWORKS[name].title)
         variants = ["hand", *(WITHOUT + part for part in parts(name)), MEMORY, "hand, defaults", "auto"]
         with ExitStack() as stack:
-            programs = [Program("fnn", variant, stack.enter_context(Worker("jax"))) for variant in variants]
+            workers = [stack.enter_context(Worker("jax", keeps_memory=variant == MEMORY)) for variant in variants]
+            programs = [Program("fnn", *each) for each in zip(variants, workers, strict=True)]
             record = measure("benchmarks.ablation", name, programs, nudges=NUDGES)
         yield {"title": NETWORKS[name].title, **record}
 
@@ -96,12 +85,15 @@ def markdown(report: Mapping) -> str:
         "keeps freed memory: below 1 is what page faults cost. fnn does not change that behind a user's back; the "
         "environment variables MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ do, for any program."
     )
-    return "\n\n".join([about, *(f"### {r['title']}, in parts\n\n{tables.network(r)}" for r in report["subjects"])])
+    parts = [about]
+    for record in report["subjects"]:
+        parts += [f"### {record['title']}, in parts", f"Meanwhile: {loads(record)}.", tables.network(record)]
+    return "\n\n".join(parts)
 
 
 def main(words: list[str]) -> None:
     """Measure, print and, without words, write."""
-    report = {"machine": describe(), "subjects": list(records(words or NAMES))}
+    report = {"machine": describe(), "subjects": list(records(asked(words, NAMES)))}
     print(markdown(report))
     if not words:
         (RESULTS / "ablation.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -6,7 +6,9 @@
 Every product (output, input gradient, kernel gradient) is compiled alone, with the options of the training step, and
 timed in rounds in which all formulations take turns. Sums over a network leave out the gradient of its input, which no
 training step computes. The floor is the number of multiply-adds of the textbook formula at the speed of a large matrix
-product; only a formulation with fewer multiply-adds (Winograd's) can pass below it.
+product; only a formulation with fewer multiply-adds (Winograd's) can pass below it. Alone is not within a step: there
+XLA fuses what surrounds a product, and other memory is at hand, so that the fastest alone need not be the fastest
+there. The tables follow whole steps where the two differ: `benchmarks.ablation` has them.
 """
 
 import json
@@ -22,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.machine import RESULTS, describe
+from benchmarks.machine import RESULTS, Copying, copied, describe
 from benchmarks.networks import nodes
-from benchmarks.networks.zoo import NETWORKS
+from benchmarks.networks.zoo import NETWORKS, asked
 from fnn.ops import conv_forms as forms
 from fnn.ops.conv_direct import ConvSpec
 from fnn.train import compiler_options
@@ -187,9 +189,15 @@ def markdown(report: dict) -> str:
         ]
         detail.append([row["network"], row["convolution"], row["product"].replace("_", " "), ", ".join(texts)])
     about = (
-        f"Every convolution alone, float32, medians of {ROUNDS} rounds; a matrix product of {SQUARE}x{SQUARE} does "
-        f"{2e-9 * report['multiply_adds_a_second']:.0f} GFLOP/s on this machine. Sums over one training step:"
+        f"Every convolution alone, float32, results into memory in use, medians of {ROUNDS} rounds; a matrix product "
+        f"of {SQUARE}x{SQUARE} does {2e-9 * report['multiply_adds_a_second']:.0f} GFLOP/s on this machine. Winograd's "
+        "formulation multiplies less and may pass below that speed. Within a step XLA fuses what surrounds a product, "
+        "and the fastest alone need not be the fastest there: where the two differ, the tables follow the step (above, "
+        '"What each part is worth").'
     )
+    if report.get("copy_gib_per_second"):
+        about += f" Between products, {copied(report['copy_gib_per_second'])}."
+    about += " Sums over one training step:"
     formulations = tables.table(
         ["network", "x, kernel", "product", "ms by formulation; bold: the tables' choice"], detail
     )
@@ -198,10 +206,14 @@ def markdown(report: dict) -> str:
 
 def main(words: list[str]) -> None:
     """Measure, print and, without words, write."""
+    copying = Copying()
     report = {"machine": describe(), "multiply_adds_a_second": speed(), "rows": []}
-    for name in words or NAMES:
+    for name in asked(words, NAMES):
         print(NETWORKS[name].title)
-        report["rows"] += rows(name)
+        for row in rows(name):
+            copying.sample()
+            report["rows"].append(row)
+    report["copy_gib_per_second"] = copying.found()
     print(markdown(report))
     if not words:
         (RESULTS / "layers.json").write_text(json.dumps(report, indent=1) + "\n")

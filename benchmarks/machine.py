@@ -4,13 +4,15 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
 import numpy as np
+
+from benchmarks.rounds import quartiles
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch")
@@ -76,7 +78,7 @@ class Copying:
     """How fast memory is copied, sampled between turns.
 
     Who shares the machine behind a virtual one may take its memory's bandwidth, which neither load nor processor time
-    tells. Steps that move much memory then take up to twice as long, those that compute more only little.
+    tells, and which slows those programs down most that move much memory.
     """
 
     def __init__(self):
@@ -88,6 +90,19 @@ class Copying:
         start = time.perf_counter()
         np.copyto(self._target, self._source)
         self.rates.append(COPIED / 2**30 / (time.perf_counter() - start))
+
+    def found(self) -> dict[str, float] | None:
+        """Quartiles of the rates; None without a sample."""
+        return quartiles(self.rates) if self.rates else None
+
+
+def copied(found: Mapping[str, float]) -> str:
+    """What `Copying.found` gives, for a report.
+
+    >>> copied({"low": 9.0, "median": 10.26, "high": 11.0})
+    'copying ran at 10.3 (9.0 to 11.0) GiB/s'
+    """
+    return f"copying ran at {found['median']:.1f} ({found['low']:.1f} to {found['high']:.1f}) GiB/s"
 
 
 def versions() -> dict[str, str]:
@@ -102,11 +117,15 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> str | None:
-    """The commit of this source, with a plus sign where files differ from it; None outside a git checkout."""
+    """The commit of this source, with a plus sign where files differ from it; None outside a git checkout.
+
+    Results, and the README that shows them, do not count: measuring one kind rewrites them before the next.
+    """
     try:
         git = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
         commit = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
-        return commit + "+" * bool(git(["git", "status", "--porcelain", "-uno"]).stdout.strip())
+        source = [":/", *(f":(top,exclude){path}" for path in ("README.md", "benchmarks/results"))]
+        return commit + "+" * bool(git(["git", "status", "--porcelain", "-uno", "--", *source]).stdout.strip())
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -88,7 +88,7 @@ def measure(
     copying = Copying()
     times = rounds.take_turns(rounds.plan(turns, REFERENCE), turn, before=copying.sample)
     record |= {"load_after": load_average(), "others_share": others.share()}
-    record["copy_gib_per_second"] = rounds.quartiles(copying.rates) if copying.rates else None
+    record["copy_gib_per_second"] = copying.found()
     if (record["others_share"] or 0.0) > DISTURBED:
         say(f"  other processes took {record['others_share']:.0%} of the cores: these times mean little")
     found = rounds.statistics(times, REFERENCE)

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks import aims, chart, rounds, tables
-from benchmarks.machine import COPIED, DISTURBED, RESULTS
+from benchmarks.machine import COPIED, DISTURBED, RESULTS, copied
 
 README = Path(__file__).parent.parent / "README.md"
 OTHERS = {
@@ -32,9 +32,8 @@ results are fetched. The time of a step is the median over turns. A ratio divide
 above 1 where fnn by hand is faster; "tie" means that its quartiles enclose 1, "slower" that they lie below. A program
 whose step takes long has fewer turns. Compile time includes tracing; each of JAX's processes has compiled something
 small before. Before every round, one thread copies {COPIED >> 20} MiB: on a virtual machine others may take memory's
-bandwidth unseen, and programs that move much then take longer than those that compute. Temporary memory is what the
-compiler plans beside state and batch (PyTorch does not tell). fnn has no attention layer yet: its ViT has
-one written from its dense layers, which projects queries, keys and values at once.
+bandwidth unseen. Temporary memory is what the compiler plans beside state and batch (PyTorch does not tell). fnn has no
+attention layer yet: its ViT has one written from its dense layers, which projects queries, keys and values at once.
 
 "defaults": the library as installed, compiled without options. "options": compiled with those that
 `fnn.train.compiler_options` gives this very program. fnn's "hand" and "auto" have these options too, unless they say
@@ -45,10 +44,11 @@ What fnn wants to reach on two cores, against the fastest of JAX's peers at its 
 variants; bold is missed. Hand-written gradients should also be faster than fnn's own automatic ones, need less
 temporary memory (no more, where there is neither pooling nor a norm), and compile no longer than the JAX peer at its
 defaults that compiles fastest. Below, "Where the time of a step goes" and "What each part is worth" take apart steps
-that miss an aim, and "Where the time of convolutions goes" has their floor in pure JAX. What would go below it are
-compiled kernels, which need not copy patches for a matrix product, nor store what lies between a convolution, its norm
-and its activation. Compiling takes longer because a formulation is several operations where XLA's own convolution is
-one, and XLA generates code for each of them, even where a layer repeats another."""
+that miss an aim, and "Where the time of convolutions goes" times each convolution in every formulation, beside a matrix
+product of as many multiply-adds: what a step of nothing but convolutions would take in pure JAX. What would go below it
+are compiled kernels, which need not copy patches for a matrix product, nor store what lies between a convolution, its
+norm and its activation. Compiling takes longer because a formulation is several operations where XLA's own convolution
+is one, and XLA generates code for each of them, even where a layer repeats another."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:
@@ -80,7 +80,7 @@ def loads(record: Mapping) -> str:
     if share is not None:
         text += f"; other processes took {share:.0%} of the cores"
     if record.get("copy_gib_per_second"):
-        text += "; copying ran at {median:.1f} ({low:.1f} to {high:.1f}) GiB/s".format(**record["copy_gib_per_second"])
+        text += "; " + copied(record["copy_gib_per_second"])
     return f"**Disturbed:** {text}" if (share or 0.0) > DISTURBED else text
 
 
@@ -104,9 +104,10 @@ def operation_sections(report: Mapping) -> list[str]:
     counts += f"{len(found['slower'])} slower" + (f" ({slower})." if slower else ".")
     about = (
         "Output and gradients of all arguments, float32; measured as the training steps are, but in shorter turns, in "
-        "one process for JAX and one for PyTorch. The "
-        "three columns after the time are ratios to it: of fnn's automatic gradients compiled with the same options, "
-        "of the same without options, and of PyTorch's eager mode, the better of contiguous and channels last."
+        "one process for JAX and one for PyTorch, in which the C library keeps freed memory for the next call: within "
+        "a step, too, an operation writes into memory in use. The three columns after the time are ratios to it: of "
+        "fnn's automatic gradients compiled with the same options, of the same without options, and of PyTorch's eager "
+        "mode, the better of contiguous and channels last."
     )
     parts = ["## Operations", about, machine(report), counts, tables.operations(records)]
     failures = [line for line in tables.failures(records) if "channels last" not in line]

@@ -15,7 +15,7 @@ ROUNDS = 15
 LEAST_ROUNDS = 5  # below that quartiles mean nothing
 SLOW_SECONDS, LEAST_TURNS = 2.0, 3  # one step of a program this slow is its own average: fewer turns do
 CRAWLING_SECONDS = 8.0  # and of one this slow a single turn
-CAP_SECONDS = 60.0  # for all turns of one subject
+CAP_SECONDS = 60.0  # for all turns of one subject: some ten rounds of a network, longer than a neighbour's burst
 
 Times = dict[str, list[float | None]]
 

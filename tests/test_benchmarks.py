@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -101,6 +102,15 @@ def test_a_process_that_dies_or_hangs_is_reported_and_started_again(tmp_path):
             worker.ask("prepare", label="slow")
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not tell")
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_process_keeps_memory_only_when_told(keeps):
+    with Worker(keeps_memory=keeps) as worker:
+        worker.ask("forget")
+        environment = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
+    assert ("MALLOC_TRIM_THRESHOLD_=1073741824" in environment) is keeps
+
+
 def test_a_step_that_nobody_times_warms_the_caches():
     worker = InProcess()
     worker.ask("build", label="a", source="tests.fake_programs", name="net", library="fnn", variant="hand")
@@ -116,6 +126,12 @@ def test_the_report_says_that_a_run_was_disturbed():
     assert report.loads(record | {"others_share": 0.5}).startswith("**Disturbed:**")
     copies = {"copy_gib_per_second": {"low": 1.0, "median": 11.26, "high": 12.0}}
     assert report.loads(record | copies).endswith("; copying ran at 11.3 (1.0 to 12.0) GiB/s")
+
+
+@pytest.mark.parametrize("module", [ablation, layers, profile])
+def test_a_network_that_does_not_exist_is_named(module):
+    with pytest.raises(SystemExit, match="'resnet21' is no network; choose from mlp, "):
+        module.main(["resnet21"])
 
 
 def test_memory_is_probed_before_every_round():
@@ -348,6 +364,13 @@ HLO = """\
   ROOT %shifted = f32[4,2]{1,0} add(%product, %product)
 }
 
+%convolving (p.4: f32[4,2], p.5: f32[2,2]) -> f32[4,2] {
+  %p.4 = f32[4,2]{1,0} parameter(0)
+  %p.5 = f32[2,2]{1,0} parameter(1)
+  %inner = f32[4,2]{1,0} convolution(%p.4, %p.5)
+  ROOT %doubled = f32[4,2]{1,0} add(%inner, %inner)
+}
+
 ENTRY %main (x: f32[4,2], w: f32[2,2]) -> (f32[2], f32[6,2]) {
   %x = f32[4,2]{1,0} parameter(0)
   %w = f32[2,2]{1,0} parameter(1)
@@ -356,6 +379,8 @@ ENTRY %main (x: f32[4,2], w: f32[2,2]) -> (f32[2], f32[6,2]) {
   %pad_fusion = f32[6,2]{1,0} fusion(%x), kind=kLoop, calls=%moving
   %tanh.3 = f32[4,2]{1,0} tanh(%x)
   %conv = f32[4,2]{1,0} convolution(%x, %w)
+  %conv_fusion = f32[4,2]{1,0} fusion(%x, %w), kind=kOutput, calls=%convolving
+  %foreign = f32[4,2]{1,0} custom-call(%x, %w), custom_call_target="elsewhere"
   %while.5 = (f32[4,2]{1,0}, pred[]) while(%pair), condition=%c, body=%b
   ROOT %out = (f32[2]{0}, f32[6,2]{1,0}) tuple(%sum_fusion, %pad_fusion)
 }
@@ -369,7 +394,14 @@ class TestProfile:
         assert found["sum_fusion"] == profile.SUMS
         assert found["pad_fusion"] == profile.COPIES
         assert found["tanh.3"] == profile.ELEMENTWISE
-        assert not {"conv", "while.5", "x", "out"} & set(found), "their time is that of others, or untraced"
+        untraced = {"conv", "conv_fusion", "foreign"}
+        assert not {*untraced, "while.5", "x", "out"} & set(found), "their time is that of others, or unknown"
+
+    def test_operations_that_run_at_once_share_the_time(self):
+        """Four seconds, in the middle two of which both run: the parts must not add up to six."""
+        long = {"ph": "X", "name": "a", "ts": 0.0, "dur": 4e6}
+        found = profile.totals([long, {"ph": "X", "name": "b", "ts": 1e6, "dur": 2e6}], {"a": "sums", "b": "copies"})
+        assert {kind: seconds for kind, seconds in found.items() if seconds} == {"sums": 3.0, "copies": 1.0}
 
     def test_what_no_kind_has_is_left_for_convolutions(self):
         parts = dict.fromkeys(profile.KINDS, 0.001)

@@ -68,6 +68,13 @@ def on_one_device(monkeypatch):
         monkeypatch.setattr(form, "whole_batch", lambda *arrays: True)
 
 
+def in_parts(monkeypatch):
+    on_one_device(monkeypatch)
+    monkeypatch.setattr(conv_blocks, "MANY", 1)
+    monkeypatch.setattr(conv_separable, "COPIES", 0)
+    monkeypatch.setattr(conv_winograd, "ENTRIES", 0)
+
+
 @pytest.fixture(params=["whole", "split"])
 def batch(request, monkeypatch):
     """A number of examples; "whole": as on one device, where loops over parts of a batch are allowed, here all in 2s.
@@ -76,10 +83,7 @@ def batch(request, monkeypatch):
     """
     if request.param == "split":
         return 2
-    on_one_device(monkeypatch)
-    monkeypatch.setattr(conv_blocks, "MANY", 1)
-    monkeypatch.setattr(conv_separable, "COPIES", 0)
-    monkeypatch.setattr(conv_winograd, "ENTRIES", 0)
+    in_parts(monkeypatch)
     return 4
 
 
@@ -111,8 +115,9 @@ def test_every_formulation_is_exact_and_adjoint(spec, kernel, batch):
 
 @pytest.mark.parametrize("formulation", conv_forms.NAMES)
 @pytest.mark.parametrize(("mean", "deviation"), [(300.0, 1.0), (0.0, 1e-6), (0.0, 1e6)], ids=["mean", "tiny", "huge"])
-def test_float32_is_as_accurate_as_the_checker_demands(formulation, mean, deviation):
+def test_float32_is_as_accurate_as_the_checker_demands(formulation, mean, deviation, monkeypatch):
     """Output and gradients of a forced formulation against float64, within the checker's roundings."""
+    in_parts(monkeypatch)
     shape, kernel, options = SUITED.get(formulation, ((4, 8, 8, 12), (3, 3, 12, 8), {"padding": 1}))
     x, w = normal(0, shape) * deviation + mean, normal(1, kernel)
 
@@ -226,11 +231,11 @@ def test_depthwise_layers_store_their_gradients_and_no_padded_inputs():
     assert temporary("hand") < temporary("auto")
 
 
-@pytest.mark.parametrize("formulation", [None, "blocks"])
-def test_a_grouped_kernel_gradient_puts_nothing_but_arrays_into_the_program(formulation, monkeypatch):
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_grouped_kernel_gradient_puts_nothing_but_arrays_into_the_program(dimensions, monkeypatch):
     """The blocks' kernel gradients are shaped like a kernel that exists as a shape only."""
     on_one_device(monkeypatch)
-    x, w = jnp.ones((4, 8, 8, 32)), jnp.ones((3, 3, 8, 32))
-    loss = lambda w: fnn.ops.conv(x, w, groups=4, padding=1, formulation=formulation).sum()  # noqa: E731
+    x, w = jnp.ones((4, *(4,) * dimensions, 32)), jnp.ones((*(3,) * dimensions, 8, 32))
+    loss = lambda w: fnn.ops.conv(x, w, groups=4, padding=1).sum()  # noqa: E731
     constants = jax.make_jaxpr(jax.grad(loss))(w).consts
     assert [type(a) for a in constants if not isinstance(a, jax.Array)] == []

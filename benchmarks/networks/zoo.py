@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from benchmarks.networks.nodes import (
     Attention,
@@ -186,3 +187,18 @@ _ALL = (
     Network("vit", "Small ViT, patches 4x4 of 32x32", (32, 32, 32, 3), 10, _vit()),
 )
 NETWORKS: dict[str, Network] = {network.name: network for network in _ALL}
+
+
+def asked(words: Sequence[str], otherwise: Sequence[str]) -> Sequence[str]:
+    """The networks that a command line names, or all of `otherwise`.
+
+    >>> asked([], ["vgg", "vit"]), asked(["mlp"], ["vgg", "vit"])
+    (['vgg', 'vit'], ['mlp'])
+
+    Raises:
+      SystemExit: a word that is no network, with those there are.
+    """
+    for word in words:
+        if word not in NETWORKS:
+            raise SystemExit(f"{word!r} is no network; choose from {', '.join(NETWORKS)}.")
+    return words or otherwise

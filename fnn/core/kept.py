@@ -13,7 +13,9 @@ _cheap: weakref.WeakValueDictionary[int, jax.Array] = weakref.WeakValueDictionar
 def cheap(x: jax.Array) -> jax.Array:
     """Mark x, as it is traced, as computed in a few steps from arrays that the backward pass needs anyway.
 
-    What follows it at once may be left to XLA to compute again: the output of a norm is that of its stored input.
+    What follows it at once may be left to XLA to compute again: the output of a norm is that of its stored input. Only
+    an operation that is differentiated in the same trace sees the mark: not one inside a `jit`, `remat` or `repeat`
+    that is differentiated as a whole, where a value is stored as without it.
     """
     _cheap[id(x)] = x
     return x

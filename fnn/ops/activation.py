@@ -13,7 +13,8 @@
                  u = √(2/π) (x + c x³)
 
 Φ and φ are the normal distribution function and density, c = 0.044715. Where f' is a function of y, y is saved: it
-lives anyway, the input of the next layer. Derivatives are taken in float32 at least and returned in the dtype of x.
+lives anyway, the input of the next layer; but for relu and leaky relu after a norm, which XLA's fusions on CPU compute
+again from the norm's input. Derivatives are taken in float32 at least and returned in the dtype of x.
 
 Sources: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.3; elu: Clevert et al.,
 https://arxiv.org/abs/1511.07289; gelu: Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415; silu: Elfwing et al.,
@@ -174,12 +175,16 @@ def _not_negative(where: str, name: str, value: float) -> float:
     return float(value)
 
 
+_COMPARISONS = ("relu", "leaky_relu")  # sooner computed again than read; an exponential is not
+
+
 def _register(name: str, textbook: Callable, *options: Any) -> Rule:
     f, pull, saves = _TABLE[name]
 
     def fwd(option, x):
         y = f(option, x)
-        y = y if is_cheap(x) else kept(y)  # after a norm it would be stored beside the norm's input
+        again = name in _COMPARISONS and is_cheap(x)  # after a norm y would be stored beside the norm's input
+        y = y if again else kept(y)
         return y, y if saves == "y" else x
 
     def bwd(option, saved, dy):

@@ -32,8 +32,8 @@ from fnn.ops.conv_direct import ConvSpec
 MOST_TAPS = 64  # of a depthwise window: beyond this, unrolled shifts make the program long; blocks are taken
 MOST_BLOCKS = 64  # of a grouped convolution: where it cannot loop, each is a convolution of its own in the program
 FEW = 20  # channels that leave most of a core's vectors empty
-MUCH = 1 << 26  # multiply-adds a tap
-TALL = 5  # rows of a window: at 3, the wide form is as fast
+MUCH = 1 << 26  # multiply-adds a tap: with fewer, Winograd wins under a millisecond a layer and compiles longer
+TALL = 5  # rows of a window: at 3, the wide form is faster within a network, if not alone
 
 
 class Row(NamedTuple):
@@ -206,17 +206,23 @@ def chosen(table: tuple[Row, ...], spec: ConvSpec, x: jax.Array, w: jax.Array) -
 
 
 def _run(
-    table: tuple[Row, ...], product: str, spec: ConvSpec, x: jax.Array, kernel: jax.Array, *args: jax.Array, **like
+    table: tuple[Row, ...],
+    product: str,
+    spec: ConvSpec,
+    x: jax.Array,
+    kernel: jax.Array,
+    *args: jax.Array,
+    **shape: jax.Array | jax.ShapeDtypeStruct,
 ) -> jax.Array:
-    """`x` and `kernel` for the choice, the rest for the product: `like` may be a shape, which no program may hold.
+    """`x` and `kernel` for the choice, the rest for the product: a `shape` of `eval_shape` may be no argument of it.
 
     A forced formulation runs wherever it has this product.
     """
     if spec.formulation is not None:
         forced = FORMULATIONS[spec.formulation]
         fits = hasattr(forced, product) and forced.fits(spec, kernel)
-        return getattr(forced if fits else direct, product)(spec, *args, **like)
+        return getattr(forced if fits else direct, product)(spec, *args, **shape)
     here = chosen(table, spec, x, kernel)
     there = next(row for row in table if not row.platform and row.when(spec, x, kernel))
-    run, other = (partial(getattr(row.formulation, product), spec, **like) for row in (here, there))
+    run, other = (partial(getattr(row.formulation, product), spec, **shape) for row in (here, there))
     return run(*args) if here is there else lax.platform_dependent(*args, default=other, **{here.platform: run})

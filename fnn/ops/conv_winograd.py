@@ -7,10 +7,11 @@ Along one axis, two outputs of three taps w from four inputs d are y = Aᵀ (G w
 
 and in 2-D the same along both. Summed over channels, each of the 16 entries is one matrix product of tiles by C with
 C by K; four at a time are one batched product, which compiles sooner. Halves and sums are all that rounding adds:
-float32 keeps its accuracy. An infinity in a tile may become a NaN. For dw the same 16 products are of tiles of x and
-tiles of dy, and summed over all tiles:
+float32 keeps its accuracy. For dw the same 16 products are of tiles of x and tiles of dy, and summed over all tiles:
 
     dw = Gᵀ sum (Bᵀ d * A e)        A e = (e0, e0 + e1, e0 - e1, -e1)
+
+An infinity in a tile may become a NaN in all that the tile takes part in.
 
 Tiles are made for a few examples at a time: they are four times as large as x, and beyond the caches cost more than
 they save. Source: Lavin and Gray, Fast algorithms for convolutional neural networks (2016), section 4.1,
@@ -70,8 +71,8 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     _, height, width, _ = dy.shape
 
     def add(totals: list[jax.Array], part: tuple[jax.Array, jax.Array]) -> tuple[list[jax.Array], None]:
-        x, dy = part
-        rows = zip(totals, _input_tiles(spec, x, height, width), _output_tiles(dy), strict=True)
+        some_x, some_dy = part
+        rows = zip(totals, _input_tiles(spec, some_x, height, width), _output_tiles(some_dy), strict=True)
         axes = (((1,), (1,)), ((0,), (0,)))
         return [total + lax.dot_general(_flat(d), _flat(e), axes) for total, d, e in rows], None
 

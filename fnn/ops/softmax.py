@@ -63,7 +63,8 @@ def _softmax_fwd(axis, x):
 
 def _softmax_bwd(axis, y, dy):
     y, wide = widen(y), widen(dy)
-    # Plus minus: XLA's CPU backend would give the difference to the library that sums, and that is slow at it.
+    # y (dy - Σ y dy), multiplied out and with plus minus: XLA's CPU backend would give the difference to the library
+    # that sums, and that is slow at it.
     product = y * wide
     return ((product + y * -product.sum(axis, keepdims=True)).astype(dy.dtype),)
 
