@@ -65,15 +65,15 @@ def _bin(p, n, o):
 
 
 def _multiply(matrices, x):
-    """A product along every spatial axis."""
+    """A product along each spatial axis, by axis of x."""
     y = widen(x)
-    for axis, a in enumerate(matrices, 1):
+    for axis, a in matrices.items():
         y = jnp.moveaxis(jnp.tensordot(y, a, (axis, 1), precision=lax.Precision.HIGHEST), -1, axis)
     return y.astype(x.dtype)
 
 
 def _forward(spec: Bins, x):
-    return _multiply(spec.matrices(wide_dtype(x)), x)
+    return _multiply(dict(enumerate(spec.matrices(wide_dtype(x)), 1)), x)
 
 
 def _fwd(spec: Bins, x):
@@ -81,7 +81,8 @@ def _fwd(spec: Bins, x):
 
 
 def _bwd(spec: Bins, residuals, dy):
-    return (_multiply([a.T for a in spec.matrices(wide_dtype(dy))], dy),)
+    last_first = reversed([*enumerate(spec.matrices(wide_dtype(dy)), 1)])
+    return (_multiply({axis: a.T for axis, a in last_first}, dy),)
 
 
 def _reference(spec: Bins, x):
