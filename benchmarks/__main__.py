@@ -57,9 +57,9 @@ def network_programs(quick: bool) -> Choices:
     return jax + [("torch", v) for v in TORCH]
 
 
-def operation_programs() -> Choices:
+def operation_programs(quick: bool) -> Choices:
     """Libraries and variants of an operation."""
-    return [("fnn", v) for v in FNN[:3]] + [("torch", v) for v in TORCH[:2]]
+    return [("fnn", v) for v in FNN[:3]] + [("torch", v) for v in (TORCH[:2] if quick else TORCH)]
 
 
 def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:
@@ -124,7 +124,7 @@ def main(words: Sequence[str] | None = None) -> int:
         limits |= {"most_rounds": options.rounds} if options.rounds else {}
         reports["networks"] = (run_networks, wanted(NETWORKS, QUICK_NETWORKS), choices, limits)
     if both or options.operations:
-        choices = [choice for choice in operation_programs() if choice[0] not in absent]
+        choices = [choice for choice in operation_programs(options.quick) if choice[0] not in absent]
         limits = {"most_rounds": QUICK_ROUNDS if options.quick else OPERATION_ROUNDS, "cap": OPERATION_CAP}
         limits["turn_seconds"] = OPERATION_TURN
         limits |= {"most_rounds": options.rounds} if options.rounds else {}

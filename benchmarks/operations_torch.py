@@ -1,4 +1,4 @@
-"""The operations in PyTorch: eager, forward and backward, on the same numbers as in JAX.
+"""The operations in PyTorch: eager or compiled, forward and backward, on the same numbers as in JAX.
 
 Arrays are neutral: x (N, *spatial, C), kernels (*window, C/groups, K). Each argument has a form, which says how it gets
 into PyTorch's layout and its gradient back; none of that is timed.
@@ -91,7 +91,7 @@ def from_torch(t: torch.Tensor, form: str, groups: int = 1) -> np.ndarray:
 
 
 class InTorch:
-    """The operation in PyTorch: `variant` is "contiguous" or "channels last"."""
+    """The operation in PyTorch: `variant` is "contiguous", "channels last", or "compiled", which is contiguous, too."""
 
     def __init__(self, operation: Operation, variant: str):
         function = IMAGES.get(operation.op) or OTHERS.get(operation.op)
@@ -116,6 +116,9 @@ class InTorch:
         with torch.no_grad():
             y = from_torch(self._function(*self._arguments), self._output)
         self._dy = self._laid_out(to_torch(operation.cotangent(y.shape), self._output))
+        if variant == "compiled":
+            torch.compiler.reset()  # all operations are one lambda, of which few versions may be compiled
+            self._function = torch.compile(self._function, dynamic=False)
 
     def _laid_out(self, t: torch.Tensor) -> torch.Tensor:
         ranked = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(self._memory)
@@ -126,7 +129,7 @@ class InTorch:
         return y, torch.autograd.grad(y, self._arguments, self._dy)
 
     def prepare(self) -> Costs:
-        """Eager programs have nothing to compile."""
+        """Eager programs have nothing to compile, and a compiled one has done it in its first step."""
         return Costs()
 
     def first(self) -> tuple[float, dict[str, np.ndarray]]:

@@ -106,11 +106,13 @@ def operation_sections(report: Mapping) -> list[str]:
         "Output and gradients of all arguments, float32; measured as the training steps are, but in shorter turns, in "
         "one process for JAX and one for PyTorch, in which the C library keeps freed memory for the next call: within "
         "a step, too, an operation writes into memory in use. The three columns after the time are ratios to it: of "
-        "fnn's automatic gradients compiled with the same options, of the same without options, and of PyTorch's eager "
-        "mode, the better of contiguous and channels last."
+        "fnn's automatic gradients compiled with the same options, of the same without options, and of PyTorch, the "
+        "best of contiguous, channels last and compiled."
     )
     parts = ["## Operations", about, machine(report), counts, tables.operations(records)]
-    failures = [line for line in tables.failures(records) if "channels last" not in line]
+    lines = tables.failures(records)
+    told = {line.replace("contiguous", "compiled") for line in lines if "contiguous" in line}
+    failures = [line for line in lines if "channels last" not in line and line not in told]
     disturbed = [record["name"] for record in records if (record.get("others_share") or 0.0) > DISTURBED]
     if disturbed:
         parts.append(f"**Disturbed** by other processes, which took over {DISTURBED:.0%}: {', '.join(disturbed)}.")
