@@ -76,8 +76,8 @@ def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], No
 def run_operations(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:
     """Records of the operations: all of JAX's in one process, and PyTorch's in another.
 
-    Both keep freed memory. An operation alone would else write into fresh pages, as it does not within a step, and wait
-    for the operating system longer than it computes.
+    Both keep freed memory. An operation alone would else write into fresh pages, as it does not within a step, and be
+    timed waiting for the operating system.
     """
     kinds = sorted({_words(library) for library, _ in choices}) if names else []
     with ExitStack() as stack:

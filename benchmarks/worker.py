@@ -56,8 +56,8 @@ class Worker:
         self._start()
 
     def _start(self) -> None:
-        # The rivals run at XLA's own defaults, and all of them on the processor, also where JAX would find a GPU.
-        environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+        # All run at the defaults of XLA and of the C library, and on the processor, also where JAX would find a GPU.
+        environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", *KEEPING)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *self._words],
             env={**environment, **self._memory, "JAX_PLATFORMS": "cpu"},

@@ -214,7 +214,7 @@ def _run(
     *args: jax.Array,
     **shape: jax.Array | jax.ShapeDtypeStruct,
 ) -> jax.Array:
-    """`x` and `kernel` for the choice, the rest for the product: a `shape` of `eval_shape` may be no argument of it.
+    """`x` and `kernel` for the choice, the rest for the product. What `shape` has may come from `eval_shape`: no array.
 
     A forced formulation runs wherever it has this product.
     """

@@ -30,15 +30,15 @@ class Bins:
     sizes: Sizes
     outputs: Sizes
 
-    def matrices(self, dtype) -> list[np.ndarray]:
-        """A for every axis, (output, input)."""
+    def matrices(self, dtype) -> list[tuple[int, np.ndarray]]:
+        """Every spatial axis of x and its A, (output, input)."""
         matrices = []
-        for n, o in zip(self.sizes, self.outputs, strict=True):
+        for axis, (n, o) in enumerate(zip(self.sizes, self.outputs, strict=True), 1):
             a = np.zeros((o, n), dtype)
             for p in range(o):
                 start, end = _bin(p, n, o)
                 a[p, start:end] = 1 / (end - start)
-            matrices.append(a)
+            matrices.append((axis, a))
         return matrices
 
 
@@ -65,15 +65,15 @@ def _bin(p, n, o):
 
 
 def _multiply(matrices, x):
-    """A product along each spatial axis, by axis of x."""
+    """A product along one axis after the other."""
     y = widen(x)
-    for axis, a in matrices.items():
+    for axis, a in matrices:
         y = jnp.moveaxis(jnp.tensordot(y, a, (axis, 1), precision=lax.Precision.HIGHEST), -1, axis)
     return y.astype(x.dtype)
 
 
 def _forward(spec: Bins, x):
-    return _multiply(dict(enumerate(spec.matrices(wide_dtype(x)), 1)), x)
+    return _multiply(spec.matrices(wide_dtype(x)), x)
 
 
 def _fwd(spec: Bins, x):
@@ -81,8 +81,7 @@ def _fwd(spec: Bins, x):
 
 
 def _bwd(spec: Bins, residuals, dy):
-    last_first = reversed([*enumerate(spec.matrices(wide_dtype(dy)), 1)])
-    return (_multiply({axis: a.T for axis, a in last_first}, dy),)
+    return (_multiply([(axis, a.T) for axis, a in reversed(spec.matrices(wide_dtype(dy)))], dy),)
 
 
 def _reference(spec: Bins, x):
