@@ -10,6 +10,7 @@ import pytest
 import fnn
 from benchmarks.operations import OPERATIONS
 from fnn.check.tolerance import gap, largest, limit_of
+from fnn.core import sharding
 from fnn.ops import conv_blocks, conv_forms, conv_separable, conv_wide, conv_winograd
 from fnn.ops.conv import rule
 from fnn.ops.conv_direct import ConvSpec
@@ -64,8 +65,8 @@ def formulations(spec, w, product):
 
 
 def on_one_device(monkeypatch):
-    for form in (conv_blocks, conv_forms, conv_separable, conv_wide, conv_winograd):
-        monkeypatch.setattr(form, "whole_batch", lambda *arrays: True)
+    for module in (conv_blocks, conv_forms, conv_separable, conv_wide, conv_winograd, sharding):
+        monkeypatch.setattr(module, "whole_batch", lambda *arrays: True)
 
 
 def in_parts(monkeypatch):

@@ -5,9 +5,20 @@ import jax.numpy as jnp
 import pytest
 
 import fnn
-from fnn.core.kept import cheap, is_cheap
-from fnn.ops import batch_norm, batch_norm_inference, group_norm, layer_norm, leaky_relu, relu, tanh
-from tests.helpers import as_users_run
+from fnn.core.kept import Cheap, cheap, is_cheap, of_residual, residual
+from fnn.ops import (
+    batch_norm,
+    batch_norm_inference,
+    conv,
+    conv_transpose,
+    dense,
+    group_norm,
+    layer_norm,
+    leaky_relu,
+    relu,
+    tanh,
+)
+from tests.helpers import as_users_run, assert_close
 
 X = jnp.linspace(-1.0, 1.0, 24).reshape(2, 3, 4)
 NORMS = {
@@ -65,3 +76,68 @@ def test_cheap_marks_one_array_and_dies_with_it():
     number = id(x)
     del x
     assert number not in fnn.core.kept._cheap
+
+
+def computed_again(f, kernel):
+    """Whether the gradient of f's sum hides a zero that it adds."""
+    gradient = jax.grad(lambda x, w: f(x, w).sum(), argnums=(0, 1))
+    return "optimization_barrier" in jax.jit(gradient).lower(X, kernel).as_text()
+
+
+PRODUCTS = {
+    "dense": (dense, jnp.ones((4, 2))),
+    "conv": (conv, jnp.ones((2, 4, 2))),
+    "conv_transpose": (conv_transpose, jnp.ones((2, 4, 2))),
+}
+
+
+@pytest.mark.parametrize(("product", "kernel"), PRODUCTS.values(), ids=PRODUCTS)
+def test_a_kernel_gradient_computes_its_input_again_if_that_is_cheap(product, kernel):
+    norm = NORMS["layer"]
+    assert computed_again(lambda x, w: product(norm(x), w), kernel)
+    assert computed_again(lambda x, w: product(relu(norm(x)), w), kernel)
+    assert not computed_again(lambda x, w: product(2 * x, w), kernel)
+    y, pull = jax.vjp(lambda x, w: product(relu(norm(x)), w), X, kernel)
+    _, plain = jax.vjp(lambda x, w: product(jax.nn.relu(norm(x)), w), X, kernel)
+    dy = jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+    assert_close(pull(dy), plain(dy))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_residual_comes_back_as_it_was(dtype):
+    x = jnp.array([-jnp.inf, -1.5, 0.0, 3e38, jnp.nan], dtype)
+    assert residual(x) is x
+    assert of_residual(x) is x
+    saved = residual(cheap(x))
+    assert isinstance(saved, Cheap)
+    again = jax.jit(of_residual)(saved)
+    assert again.dtype == x.dtype
+    assert jnp.array_equal(again, x, equal_nan=True)
+
+
+LEAN = """
+import jax, jax.numpy as jnp
+from fnn.core import kept
+from fnn.ops import batch_norm, conv, relu
+from fnn.train import compiler_options
+
+def loss(w, x):
+    for _ in range(3):
+        x = conv(relu(batch_norm(x, None, None)[0]), w)
+    return (x**2).sum()
+
+def planned():
+    step = jax.jit(lambda w, x: jax.grad(loss)(w, x), compiler_options=compiler_options())
+    return step.lower(jnp.ones((1, 1, 8, 8)), jnp.ones((4, 64, 64, 8))).compile().memory_analysis().temp_size_in_bytes
+
+lean = planned()
+kept.residual = lambda x: x
+import fnn.ops.conv, sys
+sys.modules["fnn.ops.conv"].residual = lambda x: x
+print(lean, planned(), 4 * 64 * 64 * 8 * 4)
+"""
+
+
+def test_memory_is_that_of_arrays_that_are_not_cheap():
+    lean, full, array = map(int, as_users_run("-c", LEAN).split())
+    assert lean <= full - array

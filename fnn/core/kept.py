@@ -1,8 +1,10 @@
 """`kept`: a value that is computed once and stored, however many operations read it; `cheap`: one that need not be."""
 
 import weakref
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.sharding import whole_batch
@@ -13,9 +15,9 @@ _cheap: weakref.WeakValueDictionary[int, jax.Array] = weakref.WeakValueDictionar
 def cheap(x: jax.Array) -> jax.Array:
     """Mark x, as it is traced, as computed in a few steps from arrays that the backward pass needs anyway.
 
-    What follows it at once may be left to XLA to compute again: the output of a norm is that of its stored input. Only
-    an operation that is differentiated in the same trace sees the mark: not one inside a `jit`, `remat` or `repeat`
-    that is differentiated as a whole, where a value is stored as without it.
+    What follows it at once may be left to XLA to compute again: the output of a norm is that of its stored input, and
+    that of a relu behind it, too. Only an operation that is differentiated in the same trace sees the mark: not one
+    inside a `jit`, `remat` or `repeat` that is differentiated as a whole, where a value is stored as without it.
     """
     _cheap[id(x)] = x
     return x
@@ -24,6 +26,38 @@ def cheap(x: jax.Array) -> jax.Array:
 def is_cheap(x: jax.Array) -> bool:
     """Whether x itself, not one computed from it, was marked."""
     return _cheap.get(id(x)) is x
+
+
+class Cheap(NamedTuple):
+    """A residual that was marked as cheap: `of_residual` computes it again."""
+
+    value: jax.Array
+
+
+def residual(x: jax.Array) -> jax.Array | Cheap:
+    """x as a rule's `fwd` saves it."""
+    return Cheap(x) if is_cheap(x) else x
+
+
+def of_residual(saved: jax.Array | Cheap) -> jax.Array:
+    """What `residual` was given. On CPU a cheap one is computed again in the backward pass, and not kept until then.
+
+    It would otherwise be the very value of the forward pass, which a matrix product had to store. A zero is added that
+    the compiler does not know: it hides as the condition of `kept` does.
+    """
+    return _again(saved.value) if isinstance(saved, Cheap) else saved
+
+
+@jax.jit
+def _again(x: jax.Array) -> jax.Array:
+    def add_zero(x: jax.Array) -> jax.Array:
+        return x + lax.optimization_barrier(jnp.zeros((), x.dtype))
+
+    return lax.platform_dependent(x, cpu=add_zero, default=_same)
+
+
+def _same(x: jax.Array) -> jax.Array:
+    return x
 
 
 @jax.custom_jvp
@@ -40,7 +74,7 @@ def kept(x: jax.Array) -> jax.Array:
 
 @jax.jit
 def _stored(x: jax.Array) -> jax.Array:
-    return lax.platform_dependent(x, cpu=_loop, default=lambda x: x)
+    return lax.platform_dependent(x, cpu=_loop, default=_same)
 
 
 def _loop(x: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """What a hand-written rule needs so that it is right, and lean, when the batch is sharded."""
 
+import math
 from typing import Any
 
 import jax
@@ -42,11 +43,18 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array, batch: tu
 
     A product over a sharded batch axis must say where its result lives when mesh axes are explicit; a gradient lives
     where the argument it belongs to does (replicated, if the product comes in another rank and is reshaped after).
+
+    A sum over all leading axes becomes a product of matrices: where there are several, XLA's CPU backend would first
+    transpose an operand entry by entry, which can take as long as the product. Not where devices may hold parts.
     """
+    n, wide = len(axes[0]), wide_dtype(a)
+    if max(a.ndim, b.ndim) > 2 and axes == (tuple(range(n)),) * 2 and not batch[0] and whole_batch(a, b):
+        matrices = (x.reshape(math.prod(x.shape[:n]), math.prod(x.shape[n:])) for x in (a, b))
+        out = lax.dot_general(*matrices, (((0,), (0,)), batch), preferred_element_type=wide)
+        return out.reshape(a.shape[n:] + b.shape[n:]).astype(like.dtype)
     sharding = result_sharding(like)
     if sharding is not None and a.ndim + b.ndim - 2 * len(axes[0]) - len(batch[0]) != like.ndim:
         sharding = sharding.update(spec=PartitionSpec())
-    wide = wide_dtype(a)
     out = lax.dot_general(a, b, (axes, batch), preferred_element_type=wide, out_sharding=sharding)
     return out.astype(like.dtype)
 

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from fnn.core.cases import Case, case, normal
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
-from fnn.core.kept import is_cheap, kept
+from fnn.core.kept import cheap, is_cheap, kept
 from fnn.core.rule import Rule
 
 _C = 0.044715
@@ -184,7 +184,7 @@ def _register(name: str, textbook: Callable, *options: Any) -> Rule:
     def fwd(option, x):
         y = f(option, x)
         again = name in _COMPARISONS and is_cheap(x)  # after a norm y would be stored beside the norm's input
-        y = y if again else kept(y)
+        y = cheap(y) if again else kept(y)
         return y, y if saves == "y" else x
 
     def bwd(option, saved, dy):

@@ -22,6 +22,7 @@ import numpy as np
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
+from fnn.core.kept import of_residual, residual
 from fnn.core.rule import Rule
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_forms as forms
@@ -192,11 +193,12 @@ def _forward(spec, x, w, bias):
 
 
 def _fwd(spec, x, w, bias):
-    return _add(forms.forward(spec, x, w), bias), (x, w, bias)
+    return _add(forms.forward(spec, x, w), bias), (residual(x), w, bias)
 
 
 def _bwd(spec, residuals, dy):
-    x, w, bias = residuals
+    saved, w, bias = residuals
+    x = of_residual(saved)
     return forms.input_gradient(spec, dy, w), forms.kernel_gradient(spec, x, dy, w), _bias_gradient(bias, dy)
 
 
@@ -205,11 +207,12 @@ def _transpose_forward(spec, x, w, bias):
 
 
 def _transpose_fwd(spec, x, w, bias):
-    return _add(forms.input_gradient(spec, x, direct.exchange(spec.groups, w)), bias), (x, w, bias)
+    return _add(forms.input_gradient(spec, x, direct.exchange(spec.groups, w)), bias), (residual(x), w, bias)
 
 
 def _transpose_bwd(spec, residuals, dy):
-    x, w, bias = residuals
+    saved, w, bias = residuals
+    x = of_residual(saved)
     exchanged = direct.exchange(spec.groups, w)
     dw = direct.exchange(spec.groups, forms.kernel_gradient(spec, dy, x, exchanged))
     return forms.forward(spec, dy, exchanged), dw, _bias_gradient(bias, dy)

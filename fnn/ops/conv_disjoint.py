@@ -60,8 +60,9 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     """Transposed blocks times dy."""
     rank = len(spec.sizes)
     blocks = _blocks(spec, x, w, dy.shape[1:-1])
-    positions = (0, *range(1, 2 * rank, 2))
-    return contract(blocks, dy, (positions, tuple(range(rank + 1))), like=w)
+    blocks = blocks.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+    positions = tuple(range(rank + 1))
+    return contract(blocks, dy, (positions, positions), like=w)
 
 
 def _matmul(a: jax.Array, b: jax.Array, axes: tuple) -> jax.Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
+from fnn.core.kept import of_residual, residual
 from fnn.core.rule import Rule
 from fnn.core.sharding import contract
 
@@ -52,11 +53,12 @@ def _forward(spec, x, kernel, bias):
 
 
 def _fwd(spec, x, kernel, bias):
-    return _forward(spec, x, kernel, bias), (x, kernel, bias)
+    return _forward(spec, x, kernel, bias), (residual(x), kernel, bias)
 
 
 def _bwd(spec, residuals, dy):
-    x, kernel, bias = residuals
+    saved, kernel, bias = residuals
+    x = of_residual(saved)
     leading = tuple(range(dy.ndim - 1))
     dx = contract(dy, kernel, ((dy.ndim - 1,), (1,)), like=x)
     dkernel = contract(x, dy, (leading, leading), like=kernel)
