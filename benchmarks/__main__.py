@@ -34,7 +34,7 @@ PACKAGES = {
     "torch": ("torch", "torch"),
 }
 PEERS = [library for library in PACKAGES if library != "torch"]
-FNN = ("hand", "auto", "auto, defaults", "hand, defaults")
+FNN = ("hand", "auto", "auto, defaults", "hand, defaults", "hand, memory kept")
 TORCH = ("contiguous", "channels last", "compiled")
 # The largest whose programs compile and run within a minute in all.
 QUICK_NETWORKS = ("mlp", "lenet5", "mnist_cnn", "convnetjs")

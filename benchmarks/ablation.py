@@ -1,12 +1,11 @@
-"""What each formulation, and `kept`, is worth in a whole network: the training step without it.
+"""What each formulation, `kept` and `cheap` are worth in a whole network: the training step without it.
 
     python -m benchmarks.ablation            some minutes; writes results/ablation.json, which the report then shows
     python -m benchmarks.ablation resnet20   prints one network
 
 "without winograd" is the step of fnn by hand whose tables of convolutions lack the rows of that formulation: the next
-row that fits is taken. "memory kept" runs in a process in which the C library does not give freed memory back to the
-operating system, which costs a page fault for every 4 KiB that the next step touches. Each variant has a process of its
-own, and its first step is compared like any other program's.
+row that fits is taken. "memory kept" is the step in a process that has called `fnn.train.keep_memory`. Each variant has
+a process of its own, and its first step is compared like any other program's.
 """
 
 import json
@@ -18,7 +17,7 @@ from benchmarks import tables
 from benchmarks.layers import choices, convolutions
 from benchmarks.machine import RESULTS, describe
 from benchmarks.measure import Program, measure
-from benchmarks.networks import NETWORKS, libraries
+from benchmarks.networks import NETWORKS, libraries, nodes
 from benchmarks.networks.agree import NUDGES
 from benchmarks.networks.zoo import asked
 from benchmarks.report import loads
@@ -28,7 +27,7 @@ from fnn.ops import conv_forms as forms
 
 NAMES = ("resnet20", "vgg", "mobilenet", "resnext")
 WITHOUT = "hand, without "
-KEPT = "kept"
+KEPT, CHEAP = "kept", "cheap"
 MEMORY = "hand, memory kept"
 
 
@@ -37,20 +36,30 @@ def build(name: str, library: str, variant: str) -> object:
     if variant.startswith(WITHOUT):
         _remove(variant.removeprefix(WITHOUT))
         variant = "hand"
-    return libraries.build(name, library, "hand" if variant == MEMORY else variant)
+    return libraries.build(name, library, variant)
 
 
 def _remove(part: str) -> None:
     if part == KEPT:
         kept._stored = lambda x: x
         return
+    if part == CHEAP:
+        kept._cheap = _Forgets()
+        return
     gone = forms.FORMULATIONS[part]
     for table in ("FORWARD", "INPUT_GRADIENT", "KERNEL_GRADIENT"):
         setattr(forms, table, tuple(row for row in getattr(forms, table) if row.formulation is not gone))
 
 
+class _Forgets(dict):
+    """No mark outlives its making."""
+
+    def __setitem__(self, *_: object) -> None:
+        pass
+
+
 def parts(name: str) -> list[str]:
-    """The formulations that the tables choose somewhere in a network's step, but for the direct one, and `kept`.
+    """The formulations that the tables choose somewhere in a network's step, but for "direct"; `kept` and `cheap`.
 
     >>> "shifted" in parts("mobilenet"), "shifted" in parts("lenet5")
     (True, False)
@@ -60,7 +69,8 @@ def parts(name: str) -> list[str]:
         for product, form in choices(convolution).items():
             if i or product != "input_gradient":  # nobody needs the gradient of a network's input
                 found[form] = None
-    return [form for form in found if form != "direct"] + [KEPT]
+    norms = any(isinstance(place.node, nodes.BatchNorm) for place in nodes.leaves(NETWORKS[name].places()))
+    return [form for form in found if form != "direct"] + [KEPT] + [CHEAP] * norms
 
 
 def records(names: Sequence[str]) -> Iterator[dict]:
@@ -69,7 +79,7 @@ def records(names: Sequence[str]) -> Iterator[dict]:
         print(NETWORKS[name].title)
         variants = ["hand", *(WITHOUT + part for part in parts(name)), MEMORY, "hand, defaults", "auto"]
         with ExitStack() as stack:
-            workers = [stack.enter_context(Worker("jax", keeps_memory=variant == MEMORY)) for variant in variants]
+            workers = [stack.enter_context(Worker("jax")) for _ in variants]
             programs = [Program("fnn", *each) for each in zip(variants, workers, strict=True)]
             record = measure("benchmarks.ablation", name, programs, nudges=NUDGES)
         yield {"title": NETWORKS[name].title, **record}
@@ -81,9 +91,9 @@ def markdown(report: Mapping) -> str:
         "The step of fnn by hand without one of its parts, in a run of its own; above 1: what the part is worth. "
         '"without winograd" takes the next formulation that fits; "without kept" leaves XLA free to compute '
         "activations, the indices of max pooling and depthwise gradients again in every operation that reads them; "
-        '"defaults" is compiled without options. "memory kept" is the whole step in a process whose C library (glibc) '
-        "keeps freed memory: below 1 is what page faults cost. fnn does not change that behind a user's back; the "
-        "environment variables MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ do, for any program."
+        '"without cheap" keeps the outputs of norms, and of a relu behind them, for the backward pass; '
+        '"defaults" is compiled without options. "memory kept" is the whole step in a process that has called '
+        "`fnn.train.keep_memory`: below 1 is what page faults cost."
     )
     parts = [about]
     for record in report["subjects"]:

@@ -37,7 +37,7 @@ attention layer yet: its ViT has one written from its dense layers, which projec
 
 "defaults": the library as installed, compiled without options. "options": compiled with those that
 `fnn.train.compiler_options` gives this very program. fnn's "hand" and "auto" have these options too, unless they say
-"defaults"."""
+"defaults"; "memory kept": in a process that has called `fnn.train.keep_memory`."""
 
 AIMS = """\
 What fnn wants to reach on two cores, against the fastest of JAX's peers at its defaults and the fastest of PyTorch's
@@ -48,7 +48,10 @@ that miss an aim, and "Where the time of convolutions goes" times each convoluti
 product of as many multiply-adds: what a step of nothing but convolutions would take in pure JAX. What would go below it
 are compiled kernels, which need not copy patches for a matrix product, nor store what lies between a convolution, its
 norm and its activation. Compiling takes longer because a formulation is several operations where XLA's own convolution
-is one, and XLA generates code for each of them, even where a layer repeats another."""
+is one, and XLA generates code for each of them, even where a layer repeats another; the last column has the steps after
+which faster steps have repaid it, against the JAX peer whose steps are fastest. "memory kept" are the same ratios for a
+process that has called `fnn.train.keep_memory`; the others run without, which a call would speed up, too. No aim counts
+on it."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:

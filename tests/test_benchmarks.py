@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -293,15 +294,30 @@ def test_aims_that_are_missed_are_bold():
     programs = [
         program("fnn", "hand", 1.0, 8, 1.5),
         program("fnn", "auto", 1.0, 8, 1.0),
+        program("fnn", "hand, memory kept", 0.5, 8, 1.5),
         program("stax", "defaults", 2.5, 9, 2.0),
         program("haiku", "defaults", 3.0, 9, 1.0),
         program("torch", "compiled", 0.59, 9, 1.0),
     ]
     record = {"name": "resnet20", "title": "ResNet-20", "programs": programs}
-    row = "| ResNet-20 | **1.00** | 2.50 (2.5) | **0.59** (0.6) | **8.00** / 8.00 | **2.00** / 1.50 |"
-    assert aims.markdown([record]).splitlines()[-1] == row
+    row = aims.markdown([record]).splitlines()[-1]
+    assert row.startswith("| ResNet-20 | **1.00** | 2.50 (2.5) | **0.59** (0.6) | 5.00, 1.18 | **8.00** / 8.00 |")
+    assert row.endswith("| **2.00** / 1.50 | at once |")
     mlp = aims.markdown([record | {"name": "mlp", "title": "MLP"}]).splitlines()[-1]
-    assert mlp == "| MLP | **1.00** | 2.50 (1) | **0.59** (0.8) | 8.00 / 8.00 | **2.00** / 1.50 |"
+    assert (
+        mlp == "| MLP | **1.00** | 2.50 (1) | **0.59** (0.8) | 5.00, 1.18 | 8.00 / 8.00 | **2.00** / 1.50 | at once |"
+    )
+
+
+@pytest.mark.parametrize(
+    ("compiling", "step", "steps"),
+    [(3.0, 2.0, "1 step"), (4.1, 1.5, "5 steps"), (2.0, 2.0, "at once"), (3.0, 1.0, "never")],
+)
+def test_longer_compiling_is_repaid_by_faster_steps(compiling, step, steps):
+    hand = {"trace_seconds": 1.0, "compile_seconds": compiling - 1.0, "seconds": {"median": 1.0}}
+    peer = {"trace_seconds": 1.0, "compile_seconds": 1.0, "seconds": {"median": step}}
+    assert aims._repaid(hand, peer) == steps
+    assert aims._repaid(hand, None) == "-"
 
 
 def test_every_network_has_an_aim():
@@ -310,9 +326,9 @@ def test_every_network_has_an_aim():
 
 class TestAblation:
     def test_finds_what_a_network_uses(self):
-        assert {"matmul", "shifted", "kept"} <= set(ablation.parts("mobilenet"))
+        assert {"matmul", "shifted", "kept", "cheap"} <= set(ablation.parts("mobilenet"))
         assert not {"direct", "phases"} & set(ablation.parts("mobilenet")), "only its stem could have phases"
-        assert "shifted" not in ablation.parts("lenet5")
+        assert not {"shifted", "cheap"} & set(ablation.parts("lenet5"))
 
     def test_takes_a_formulation_out_of_all_tables(self, monkeypatch):
         for name in ("FORWARD", "INPUT_GRADIENT", "KERNEL_GRADIENT"):
@@ -329,6 +345,13 @@ class TestAblation:
         assert "while" in program()
         ablation._remove("kept")
         assert "while" not in program()
+
+    def test_takes_cheap_out(self, monkeypatch):
+        monkeypatch.setattr(kept, "_cheap", kept._cheap)
+        x = jnp.ones(2)
+        assert kept.is_cheap(kept.cheap(x))
+        ablation._remove("cheap")
+        assert not kept.is_cheap(kept.cheap(x))
 
     def test_the_step_without_a_part_is_that_of_the_network(self, monkeypatch):
         removed = []

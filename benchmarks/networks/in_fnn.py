@@ -20,12 +20,14 @@ class FnnProgram(JaxProgram):
     """fnn's own jitted step, called as a user calls it, under one kind of gradients."""
 
     def __init__(self, network: Network, variant: str):
-        mode, _, defaults = variant.partition(", ")
+        mode, _, more = variant.partition(", ")
+        if more == "memory kept":
+            assert train.keep_memory(), "this C library does not keep memory"
         layer = model(network.places())
         loss = fnn.squared_error if network.classes is None else fnn.softmax_cross_entropy
         optimizer = optax.sgd(LEARNING_RATE, SGD_MOMENTUM)
         self._mode = mode
-        self._step = train.make_step(layer, loss, optimizer, compiler_options={} if defaults else None)
+        self._step = train.make_step(layer, loss, optimizer, compiler_options={} if more == "defaults" else None)
         self._batch = tuple(map(jax.device_put, draw_batch(network)))
         template = slots(network)
         params = carry_tree(template, draw_weights(network))

@@ -45,8 +45,10 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Multiply dy by the transposed kernel and put the products back under the windows."""
-    rank, window = len(spec.sizes), w.shape[:-2]
-    dx = _matmul(dy, w, ((rank + 1,), (rank + 1,)))  # (N, o_1, o_2, ..., f_1, f_2, ..., C)
+    rank, (*window, c, k) = len(spec.sizes), w.shape
+    kernel = w.reshape(c, k) if set(window) == {1} else w  # of a matrix XLA's CPU backend needs no transposed copy
+    dx = _matmul(dy, kernel, ((rank + 1,), (kernel.ndim - 1,)))
+    dx = dx.reshape(*dy.shape[:-1], *window, c)
     places = [a for i in range(rank) for a in (1 + i, 1 + rank + i)]
     dx = dx.transpose(0, *places, 2 * rank + 1)
     for i, (n, f, s, (low, _)) in enumerate(zip(spec.sizes, window, spec.stride, spec.padding, strict=True)):

@@ -1,0 +1,41 @@
+"""Keeping freed memory in the process, for training on CPU."""
+
+import ctypes
+
+from fnn.core.errors import require
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGEST_PIECE = 32 << 20  # the most that glibc allows for the second
+
+
+def keep_memory(size: int = 1 << 30) -> bool:
+    """Ask the C library to keep the memory that a training step frees, for the next step.
+
+    XLA's CPU backend allocates a step's temporary arrays anew in every step. glibc, the C library of most Linux
+    systems, gives them back to the operating system in between, and each 4 KiB that the next step touches then costs a
+    page fault: a sixth of the time of a network of many small convolutions (benchmarks/results/report.md). After this
+    call it keeps pieces of up to 32 MiB. Call it once, before training. It holds for the whole process, for whatever
+    runs in it, and until its end; the process holds on to as much memory as it has once used.
+
+    Args:
+      size: bytes of free memory above which glibc gives some back.
+
+    Returns:
+      Whether the C library did as asked: False where it is not glibc.
+
+    Raises:
+      InputError: a size that is no integer from 1 to 2³¹ - 1, the most that glibc takes.
+
+    Source: mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
+
+    >>> keep_memory() in (True, False)
+    True
+    """
+    ok = isinstance(size, int) and not isinstance(size, bool) and 1 <= size < 1 << 31
+    require(ok, "keep_memory", "a number of bytes from 1 to 2147483647", repr(size), "leave it out for 1 GiB")
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018  (another C library may have a mallopt that means something else)
+        return bool(libc.mallopt(_MMAP_THRESHOLD, _LARGEST_PIECE) and libc.mallopt(_TRIM_THRESHOLD, size))
+    except (AttributeError, OSError, TypeError):  # no such function; no C library to open (Windows)
+        return False
