@@ -121,6 +121,7 @@ OPERATIONS = {
     "global max pool, 64x14x14x256": plain("global_max_pool", 64, 14, 14, 256),
     "global avg pool, 64x14x14x256": plain("global_avg_pool", 64, 14, 14, 256),
     "adaptive avg pool to 7, 64x14x14x256": plain("adaptive_avg_pool", 64, 14, 14, 256, output_size=7),
+    "adaptive avg pool to 5, 64x14x14x256": plain("adaptive_avg_pool", 64, 14, 14, 256, output_size=5),
     "batch norm, 128x32x32x16": norm("batch_norm", *STEM),
     "batch norm evaluation, 128x32x32x16": Operation(
         "batch_norm_inference",

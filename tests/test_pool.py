@@ -85,6 +85,13 @@ def test_adaptive_bins_are_those_of_explicit_loops():
         np.testing.assert_allclose(ops.adaptive_avg_pool(x, outputs), want, atol=1e-6)
 
 
+def test_infinity_stays_within_even_bins():
+    x = jnp.ones((1, 6, 4, 2)).at[0, 3, 1, 1].set(jnp.inf)
+    want = np.ones((1, 3, 2, 2))
+    want[0, 1, 0, 1] = np.inf
+    np.testing.assert_array_equal(ops.adaptive_avg_pool(x, (3, 2)), want)
+
+
 @BOTH
 def test_a_tie_goes_to_the_first(mode):
     flat = jnp.zeros((1, 4, 4, 1))

@@ -20,6 +20,7 @@ from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.rule import Rule
 from fnn.ops.pool import spatial_sizes
+from fnn.ops.pool_average import avg_pool
 from fnn.ops.window import Ints, Sizes, sizes_of
 
 
@@ -45,8 +46,11 @@ class Bins:
 def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *output_size, C): means over bins that cover the input evenly.
 
+    Where the output size divides the input this is `avg_pool`, whose rule then counts: several times as fast.
+
     Args:
-      x: (N, *spatial, C), one to three spatial axes; finite, as inf or NaN reaches every bin along its axes.
+      x: (N, *spatial, C), one to three spatial axes; finite, as inf or NaN reaches every bin along its axes unless the
+        output size divides the input.
       output_size: one integer or one a spatial axis, also larger than the input.
 
     Raises:
@@ -57,7 +61,11 @@ def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     [1.0, 3.0]
     """
     sizes = spatial_sizes("adaptive_avg_pool", x)
-    return rule(Bins(sizes, sizes_of("adaptive_avg_pool", "output_size", output_size, len(sizes))), x)
+    outputs = sizes_of("adaptive_avg_pool", "output_size", output_size, len(sizes))
+    pairs = [*zip(sizes, outputs, strict=True)]
+    if all(n % o == 0 for n, o in pairs):
+        return avg_pool(x, tuple(n // o for n, o in pairs))
+    return rule(Bins(sizes, outputs), x)
 
 
 def _bin(p, n, o):
