@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
+from benchmarks.fingerprint import fingerprint
 from fnn import ops, train
 
 
@@ -168,11 +169,12 @@ QUICK = (
 
 @dataclass(frozen=True)
 class Costs:
-    """What compiling took, and the temporary memory of the program; None where there is nothing to ask."""
+    """What compiling took, temporary memory and fingerprint of the program; None where there is nothing to ask."""
 
     trace_seconds: float | None = None
     compile_seconds: float | None = None
     temp_bytes: int | None = None
+    program: str | None = None
 
 
 class InJax:
@@ -209,7 +211,8 @@ class InJax:
             self._compiled = lowered.compile()
             memory = self._compiled.memory_analysis()
             temporary = None if memory is None else memory.temp_size_in_bytes
-            self._costs = Costs(traced - start, time.perf_counter() - traced, temporary)
+            seconds = time.perf_counter() - traced
+            self._costs = Costs(traced - start, seconds, temporary, fingerprint(self._compiled.as_text()))
         return self._costs
 
     def first(self) -> tuple[float, dict[str, np.ndarray]]:

@@ -103,6 +103,7 @@ def operation_sections(report: Mapping) -> list[str]:
     records = report["subjects"]
     found = tables.tally(records, "fnn", "auto")
     counts = f"By hand against auto: {len(found['faster'])} faster, {len(found['tie'])} ties, "
+    counts += f"{len(found['same'])} the same compiled program, whose ratios show the noise of measuring, "
     slower = ", ".join(found["slower"])
     counts += f"{len(found['slower'])} slower" + (f" ({slower})." if slower else ".")
     about = (

@@ -87,10 +87,22 @@ def compiling(program: Mapping | None) -> float | None:
     return None if parts == [None, None] else sum(part for part in parts if part is not None)
 
 
-def against(program: Mapping | None, name: str | None) -> str:
-    """A ratio and, in brackets, whose it is."""
+def same(program: Mapping | None, other: Mapping | None) -> bool:
+    """Whether both are one compiled program, as far as is known.
+
+    >>> same({"program": "a"}, {"program": "a"}), same({"program": None}, {"program": None})
+    (True, False)
+    """
+    prints = [(each or {}).get("program") for each in (program, other)]
+    return prints[0] is not None and prints[0] == prints[1]
+
+
+def against(program: Mapping | None, name: str | None, hand: Mapping | None = None) -> str:
+    """A ratio and, in brackets, whose it is; of the very program of `hand`, it says so."""
     if program is None:
         return ABSENT
+    if same(program, hand) and program["ratio"] is not None:
+        return f"{program['ratio']['median']:.2f} same program"
     return marked(program["ratio"]) + (f" ({name})" if name else "")
 
 
@@ -160,8 +172,8 @@ def operations(records: Iterable[Mapping]) -> str:
             [
                 record["name"],
                 milliseconds(hand),
-                against(auto, None),
-                against(find(record, "fnn", "auto, defaults"), None),
+                against(auto, None, hand),
+                against(find(record, "fnn", "auto, defaults"), None, hand),
                 against(torch, torch and torch["variant"]),
                 mebibytes(hand),
                 mebibytes(auto),
@@ -171,12 +183,13 @@ def operations(records: Iterable[Mapping]) -> str:
 
 
 def tally(records: Iterable[Mapping], library: str, variant: str) -> dict[str, list[str]]:
-    """Names of the subjects by verdict of fnn by hand against one program."""
-    found = {"faster": [], "tie": [], "slower": []}
+    """Names of the subjects by verdict of fnn by hand against one program; "same" where it is that program."""
+    found = {"faster": [], "tie": [], "slower": [], "same": []}
     for record in records:
         program = find(record, library, variant)
         if program is not None and program["ratio"] is not None:
-            found[verdict(program["ratio"])].append(record.get("title", record["name"]))
+            word = "same" if same(program, find(record, "fnn", "hand")) else verdict(program["ratio"])
+            found[word].append(record.get("title", record["name"]))
     return found
 
 

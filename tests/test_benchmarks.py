@@ -199,7 +199,25 @@ def test_the_table_of_a_network_shows_quartiles():
 
 
 def test_operations_are_counted_by_verdict():
-    assert tables.tally([TINY], "torch", "compiled") == {"faster": [], "tie": [], "slower": ["Tiny net"]}
+    assert tables.tally([TINY], "torch", "compiled") == {
+        "faster": [],
+        "tie": [],
+        "slower": ["Tiny net"],
+        "same": [],
+    }
+
+
+def test_one_compiled_program_is_neither_faster_nor_slower_than_itself():
+    ratio = {"low": 0.7, "median": 0.8, "high": 0.9}
+    hand, auto = (
+        {"library": "fnn", "variant": v, "program": "a", "seconds": ratio, "ratio": ratio} for v in ("hand", "auto")
+    )
+    record = {"name": "dense", "programs": [hand, auto]}
+    assert tables.tally([record], "fnn", "auto") == {"faster": [], "tie": [], "slower": [], "same": ["dense"]}
+    assert "| 0.80 same program |" in tables.operations([record])
+    auto["program"] = "b"
+    assert tables.tally([record], "fnn", "auto")["slower"] == ["dense"]
+    assert "| **0.80 slower** |" in tables.operations([record])
     assert "| tiny | 10.00 | 1.10 tie | - | **0.62 slower** (compiled) |" in tables.operations([TINY])
 
 
