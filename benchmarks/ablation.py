@@ -25,9 +25,10 @@ from benchmarks.worker import Worker
 from fnn.core import kept
 from fnn.ops import conv_forms as forms
 
-NAMES = ("resnet20", "vgg", "mobilenet", "resnext")
+NAMES = ("resnet20", "vgg", "mobilenet", "resnext", "vit")
 WITHOUT = "hand, without "
 KEPT, CHEAP = "kept", "cheap"
+NORMS = (nodes.BatchNorm, nodes.LayerNorm)
 MEMORY = "hand, memory kept"
 
 
@@ -69,7 +70,7 @@ def parts(name: str) -> list[str]:
         for product, form in choices(convolution).items():
             if i or product != "input_gradient":  # nobody needs the gradient of a network's input
                 found[form] = None
-    norms = any(isinstance(place.node, nodes.BatchNorm) for place in nodes.leaves(NETWORKS[name].places()))
+    norms = any(isinstance(place.node, NORMS) for place in nodes.leaves(NETWORKS[name].places()))
     return [form for form in found if form != "direct"] + [KEPT] + [CHEAP] * norms
 
 

@@ -24,8 +24,8 @@ NOTHING_TO_SAVE = ("mlp", "autoencoder")  # no pooling, norm or dropout: they ma
 
 def markdown(records: Iterable[Mapping]) -> str:
     """A table of the networks; what is missed is bold."""
-    head = ["network", "own auto", "JAX peer (aim)", "PyTorch (aim)", "memory kept: JAX peer, PyTorch"]
-    head += ["temporary MiB, hand / auto", "compile, s, hand / fastest peer", "repaid after"]
+    head = ["network", "own auto", "JAX peer (aim)", "PyTorch (aim)", "temporary MiB, hand / auto"]
+    head += ["compile, s, hand / fastest peer", "repaid after"]
     return tables.table(head, [_row(record) for record in records])
 
 
@@ -35,8 +35,7 @@ def _row(record: Mapping) -> list[str]:
     peers = [tables.find(record, library, "defaults") for library in tables.JAX_PEERS]
     fastest = min((s for s in map(tables.compiling, peers) if s is not None), default=None)
     own = tables.best(record, tables.AUTO)
-    peer, torch = tables.best_of_peers(record), tables.best_of_torch(record)
-    kept = tables.find(record, "fnn", "hand, memory kept")
+    peer = tables.best_of_peers(record)
     jax_aim, torch_aim = AIMS[name]
     return [
         record["title"],
@@ -44,8 +43,7 @@ def _row(record: Mapping) -> list[str]:
         if own is None
         else _bold(f"{own['ratio']['median']:.2f}", tables.verdict(own["ratio"]) == "faster"),
         _reached(peer, jax_aim),
-        _reached(torch, torch_aim),
-        f"{_over(peer, kept)}, {_over(torch, kept)}",
+        _reached(tables.best_of_torch(record), torch_aim),
         _less(*((program or {}).get("temp_bytes") for program in (hand, auto)), 2**20, equal=name in NOTHING_TO_SAVE),
         _less(tables.compiling(hand), fastest, 1, equal=True),
         _repaid(hand, peer),
@@ -63,23 +61,16 @@ def _reached(program: Mapping | None, aim: float) -> str:
     return _bold(text, float(text) >= aim) + f" ({aim:g})"
 
 
-def _over(program: Mapping | None, kept: Mapping | None) -> str:
-    """The time of a program over another's, from their ratios to the same third."""
-    if program is None or kept is None or program["ratio"] is None or kept["ratio"] is None:
-        return tables.ABSENT
-    return f"{program['ratio']['median'] / kept['ratio']['median']:.2f}"
-
-
 def _repaid(hand: Mapping | None, peer: Mapping | None) -> str:
-    """Steps after which longer compiling is repaid by faster steps."""
+    """Steps after which longer compiling is repaid by faster steps; "never" where they are not faster."""
     if hand is None or peer is None or None in (tables.compiling(hand), tables.compiling(peer)):
         return tables.ABSENT
     longer = tables.compiling(hand) - tables.compiling(peer)
     gain = peer["seconds"]["median"] - hand["seconds"]["median"]
-    if longer <= 0:
-        return "at once"
-    steps = math.ceil(longer / gain) if gain > 0 else 0
-    return f"{steps} step{'s' * (steps != 1)}" if gain > 0 else "never"
+    if gain <= 0:
+        return "never"
+    steps = max(0, math.ceil(longer / gain))
+    return f"{steps} step{'s' * (steps != 1)}"
 
 
 def _less(mine: float | None, other: float | None, unit: float, *, equal: bool) -> str:

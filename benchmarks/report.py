@@ -49,9 +49,7 @@ product of as many multiply-adds: what a step of nothing but convolutions would 
 are compiled kernels, which need not copy patches for a matrix product, nor store what lies between a convolution, its
 norm and its activation. Compiling takes longer because a formulation is several operations where XLA's own convolution
 is one, and XLA generates code for each of them, even where a layer repeats another; the last column has the steps after
-which faster steps have repaid it, against the JAX peer whose steps are fastest. "memory kept" are the same ratios for a
-process that has called `fnn.train.keep_memory`; the others run without, which a call would speed up, too. No aim counts
-on it."""
+which faster steps have repaid it, against the JAX peer whose steps are fastest."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:
@@ -95,6 +93,15 @@ def network_sections(report: Mapping) -> list[str]:
     for record in records:
         parts.append(f"### {record['title']}\n\nBatch {'x'.join(map(str, record['input']))}; {loads(record)}.")
         parts.append(tables.network(record))
+    return parts
+
+
+def elsewhere(folder: Path) -> list[str]:
+    """The training steps on other processors: networks.json as it was there, kept as networks-NAME.json."""
+    parts = []
+    for path in sorted(folder.glob("networks-*.json")):
+        report = json.loads(path.read_text())
+        parts += [f"## Training steps on {report['machine']['processor']}", machine(report), summary(report)]
     return parts
 
 
@@ -162,6 +169,7 @@ def markdown(folder: Path = RESULTS) -> str:
     for name, sections in (("networks", network_sections), ("operations", operation_sections)):
         report = load(name, folder)
         parts += sections(report) if report is not None else []
+    parts += elsewhere(folder)
     for name, title in OTHERS.items():
         parts += other_section(name, title, folder)
     return "\n\n".join(parts) + "\n"

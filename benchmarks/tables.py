@@ -146,7 +146,7 @@ def network(record: Mapping) -> str:
             [
                 label,
                 f"{seconds['median']:.2f} ({seconds['low']:.2f} to {seconds['high']:.2f})",
-                _spread(ratio, f"{program['library']}, {program['variant']}" == record["reference"]),
+                _spread(ratio, program, record["reference"]),
                 str(program["turns"]),
                 ABSENT if compiling(program) is None else f"{compiling(program):.2f}",
                 mebibytes(program),
@@ -155,10 +155,12 @@ def network(record: Mapping) -> str:
     return table(head, rows)
 
 
-def _spread(ratio: Mapping[str, float] | None, is_reference: bool) -> str:
-    if ratio is None or is_reference:
+def _spread(ratio: Mapping[str, float] | None, program: Mapping, reference: str) -> str:
+    """A ratio with its quartiles, and with its verdict but for fnn by hand itself in another form."""
+    if ratio is None or f"{program['library']}, {program['variant']}" == reference:
         return ABSENT if ratio is None else "1"
-    return f"{marked(ratio)} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    own = program["library"] == "fnn" and program["variant"].startswith("hand")
+    return f"{format(ratio['median'], '.2f') if own else marked(ratio)} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 
 def operations(records: Iterable[Mapping]) -> str:
@@ -173,7 +175,7 @@ def operations(records: Iterable[Mapping]) -> str:
                 record["name"],
                 milliseconds(hand),
                 against(auto, None, hand),
-                against(find(record, "fnn", "auto, defaults"), None, hand),
+                against(find(record, "fnn", "auto, defaults"), None),
                 against(torch, torch and torch["variant"]),
                 mebibytes(hand),
                 mebibytes(auto),

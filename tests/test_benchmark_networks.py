@@ -9,6 +9,7 @@ from benchmarks.networks import NETWORKS, Network, NotSupported, build
 from benchmarks.networks import nodes as n
 from benchmarks.networks.agree import Disagreement, differences, require_agreement, tolerances_of
 from benchmarks.networks.weights import draw_weights
+from fnn import train
 
 # Height and width differ, and so do all numbers of channels: whoever swaps two axes is seen.
 IMAGES = Network(
@@ -126,6 +127,20 @@ def test_disagreement_names_the_program_and_the_leaf():
         judge(**{"one more": kernel})
     with pytest.raises(Disagreement, match=r"loss by 1.0e-02"):
         require_agreement("a library", (1.01, gradient), (1.0, gradient), allowed)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_is_kept_where_a_variant_says_so(kept, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "keep_memory", lambda: asked.append(1) or kept)
+    build(TOKENS, "fnn", "hand")
+    assert asked == []
+    if kept:
+        assert build(TOKENS, "fnn", "hand, memory kept")._mode == "hand"
+    else:
+        with pytest.raises(NotSupported, match="gives freed memory back"):
+            build(TOKENS, "fnn", "hand, memory kept")
+    assert asked == [1]
 
 
 def test_unknown_variants_are_refused():

@@ -111,6 +111,7 @@ def network(axis_name=None, rate=0.5):
         conv=fnn.conv(4, 3, padding="SAME", bias=False),
         norm=fnn.batch_norm(axis_name=axis_name),
         act=fnn.relu(),
+        mixed=fnn.conv(4, 1),
         pool=fnn.max_pool(2),
         flat=fnn.flatten(),
         drop=fnn.dropout(rate),

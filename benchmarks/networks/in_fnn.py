@@ -21,8 +21,8 @@ class FnnProgram(JaxProgram):
 
     def __init__(self, network: Network, variant: str):
         mode, _, more = variant.partition(", ")
-        if more == "memory kept":
-            assert train.keep_memory(), "this C library does not keep memory"
+        if more == "memory kept" and not train.keep_memory():
+            raise nodes.NotSupported("this C library gives freed memory back.")
         layer = model(network.places())
         loss = fnn.squared_error if network.classes is None else fnn.softmax_cross_entropy
         optimizer = optax.sgd(LEARNING_RATE, SGD_MOMENTUM)

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.fingerprint import fingerprint
 from benchmarks.networks.weights import Weights, carry_tree, draw_batch, draw_weights, neutral_tree
 from benchmarks.networks.zoo import Network
 
@@ -29,14 +28,12 @@ class Costs:
       compile_seconds: the compiler.
       temp_bytes: temporary memory of one step as the compiler plans it; None where there is no such plan.
       argument_bytes: state and batch; None as above.
-      program: fingerprint of the compiled program; None as above.
     """
 
     trace_seconds: float | None
     compile_seconds: float
     temp_bytes: int | None = None
     argument_bytes: int | None = None
-    program: str | None = None
 
 
 class Program(Protocol):
@@ -125,8 +122,7 @@ class JaxProgram:
             compiled = lowered.compile()  # kept by JAX: the jitted function does not compile again
             done = time.perf_counter()
             plan = compiled.memory_analysis()
-            sizes = plan.temp_size_in_bytes, plan.argument_size_in_bytes
-            self._costs = Costs(traced - start, done - traced, *sizes, fingerprint(compiled.as_text()))
+            self._costs = Costs(traced - start, done - traced, plan.temp_size_in_bytes, plan.argument_size_in_bytes)
             self._state = state
         return self._costs
 

@@ -35,15 +35,15 @@ class Cheap(NamedTuple):
 
 
 def residual(x: jax.Array) -> jax.Array | Cheap:
-    """x as a rule's `fwd` saves it."""
-    return Cheap(x) if is_cheap(x) else x
+    """x as a rule's `fwd` saves it: marked, if forward and backward pass become one program in which that helps."""
+    return Cheap(x) if is_cheap(x) and isinstance(x, jax.core.Tracer) else x
 
 
 def of_residual(saved: jax.Array | Cheap) -> jax.Array:
     """What `residual` was given. On CPU a cheap one is computed again in the backward pass, and not kept until then.
 
-    It would otherwise be the very value of the forward pass, which a matrix product had to store. A zero is added that
-    the compiler does not know: it hides as the condition of `kept` does.
+    It would otherwise be the very value of the forward pass, which a matrix product had to store. A negative zero is
+    added, which changes no number, and which the compiler does not know: it hides as the condition of `kept` does.
     """
     return _again(saved.value) if isinstance(saved, Cheap) else saved
 
@@ -51,7 +51,7 @@ def of_residual(saved: jax.Array | Cheap) -> jax.Array:
 @jax.jit
 def _again(x: jax.Array) -> jax.Array:
     def add_zero(x: jax.Array) -> jax.Array:
-        return x + lax.optimization_barrier(jnp.zeros((), x.dtype))
+        return x + lax.optimization_barrier(jnp.array(-0.0, x.dtype))
 
     return lax.platform_dependent(x, cpu=add_zero, default=_same)
 

@@ -45,7 +45,7 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array, batch: tu
     where the argument it belongs to does (replicated, if the product comes in another rank and is reshaped after).
 
     A sum over all leading axes becomes a product of matrices: where there are several, XLA's CPU backend would first
-    transpose an operand entry by entry, which can take as long as the product. Not where devices may hold parts.
+    copy an operand, transposed. Not where devices may hold parts.
     """
     n, wide = len(axes[0]), wide_dtype(a)
     if max(a.ndim, b.ndim) > 2 and axes == (tuple(range(n)),) * 2 and not batch[0] and whole_batch(a, b):

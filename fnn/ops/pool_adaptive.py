@@ -21,6 +21,7 @@ from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.rule import Rule
 from fnn.ops.pool import spatial_sizes
 from fnn.ops.pool_average import avg_pool
+from fnn.ops.pool_global import global_avg_pool
 from fnn.ops.window import Ints, Sizes, sizes_of
 
 
@@ -46,7 +47,7 @@ class Bins:
 def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *output_size, C): means over bins that cover the input evenly.
 
-    Where the output size divides the input this is `avg_pool`, whose rule then counts: several times as fast.
+    Where the output size divides the input this is `avg_pool`, or `global_avg_pool` for 1, whose rules then count.
 
     Args:
       x: (N, *spatial, C), one to three spatial axes; finite, as inf or NaN reaches every bin along its axes unless the
@@ -63,6 +64,8 @@ def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     sizes = spatial_sizes("adaptive_avg_pool", x)
     outputs = sizes_of("adaptive_avg_pool", "output_size", output_size, len(sizes))
     pairs = [*zip(sizes, outputs, strict=True)]
+    if set(outputs) == {1}:
+        return jnp.expand_dims(global_avg_pool(x), range(1, x.ndim - 1))
     if all(n % o == 0 for n, o in pairs):
         return avg_pool(x, tuple(n // o for n, o in pairs))
     return rule(Bins(sizes, outputs), x)
