@@ -21,7 +21,7 @@ from benchmarks.machine import RESULTS, describe
 from benchmarks.networks import NETWORKS, libraries
 from benchmarks.networks.zoo import asked
 
-NAMES = ("resnet20", "vgg", "mobilenet", "resnext")
+NAMES = ("mlp", "lenet5", "resnet20", "vgg", "mobilenet", "resnext", "autoencoder", "vit")
 WARM, STEPS = 3, 10
 PRODUCTS, SUMS, COPIES, ELEMENTWISE = KINDS = ("matrix products", "sums", "copies", "other elementwise operations")
 LEFT = "left: convolutions, untraced threads"
