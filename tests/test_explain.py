@@ -26,7 +26,9 @@ class TestExplain:
             "output": "float32[8, 4]",
         }
         assert list(dense.source) == ["forward", "fwd", "bwd"]
-        assert dense.source["bwd"].startswith("def _bwd(spec, residuals, dy):\n    saved, kernel, bias = residuals")
+        assert dense.source["bwd"].startswith(
+            "def _bwd(spec, residuals, dy):\n    x, kernel, bias = restored(residuals)"
+        )
 
     def test_counts_equations_and_bytes(self, dense):
         assert dense.hand.equations == 3  # two products and a sum

@@ -29,7 +29,7 @@ def is_cheap(x: jax.Array) -> bool:
 
 
 class Cheap(NamedTuple):
-    """A residual that was marked as cheap: `of_residual` computes it again."""
+    """A residual that was marked as cheap: `restored` computes it again."""
 
     value: jax.Array
 
@@ -39,13 +39,13 @@ def residual(x: jax.Array) -> jax.Array | Cheap:
     return Cheap(x) if is_cheap(x) and isinstance(x, jax.core.Tracer) else x
 
 
-def of_residual(saved: jax.Array | Cheap) -> jax.Array:
+def restored(residuals: tuple) -> tuple:
     """What `residual` was given. On CPU a cheap one is computed again in the backward pass, and not kept until then.
 
     It would otherwise be the very value of the forward pass, which a matrix product had to store. A negative zero is
     added, which changes no number, and which the compiler does not know: it hides as the condition of `kept` does.
     """
-    return _again(saved.value) if isinstance(saved, Cheap) else saved
+    return tuple(_again(saved.value) if isinstance(saved, Cheap) else saved for saved in residuals)
 
 
 @jax.jit

@@ -38,7 +38,7 @@ def align(*args: Any) -> tuple:
     return jax.tree.map(mark, args)
 
 
-def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array, batch: tuple = ((), ())) -> jax.Array:
+def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array) -> jax.Array:
     """`lax.dot_general` that sums over `axes` in float32 and returns the dtype and sharding of `like`.
 
     A product over a sharded batch axis must say where its result lives when mesh axes are explicit; a gradient lives
@@ -48,14 +48,14 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array, batch: tu
     copy an operand, transposed. Not where devices may hold parts.
     """
     n, wide = len(axes[0]), wide_dtype(a)
-    if max(a.ndim, b.ndim) > 2 and axes == (tuple(range(n)),) * 2 and not batch[0] and whole_batch(a, b):
+    if axes == (tuple(range(n)),) * 2 and whole_batch(a, b):
         matrices = (x.reshape(math.prod(x.shape[:n]), math.prod(x.shape[n:])) for x in (a, b))
-        out = lax.dot_general(*matrices, (((0,), (0,)), batch), preferred_element_type=wide)
+        out = lax.dot_general(*matrices, (((0,), (0,)), ((), ())), preferred_element_type=wide)
         return out.reshape(a.shape[n:] + b.shape[n:]).astype(like.dtype)
     sharding = result_sharding(like)
-    if sharding is not None and a.ndim + b.ndim - 2 * len(axes[0]) - len(batch[0]) != like.ndim:
+    if sharding is not None and a.ndim + b.ndim - 2 * n != like.ndim:
         sharding = sharding.update(spec=PartitionSpec())
-    out = lax.dot_general(a, b, (axes, batch), preferred_element_type=wide, out_sharding=sharding)
+    out = lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=wide, out_sharding=sharding)
     return out.astype(like.dtype)
 
 

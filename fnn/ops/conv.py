@@ -22,7 +22,7 @@ import numpy as np
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
-from fnn.core.kept import of_residual, residual
+from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_forms as forms
@@ -197,8 +197,7 @@ def _fwd(spec, x, w, bias):
 
 
 def _bwd(spec, residuals, dy):
-    saved, w, bias = residuals
-    x = of_residual(saved)
+    x, w, bias = restored(residuals)
     return forms.input_gradient(spec, dy, w), forms.kernel_gradient(spec, x, dy, w), _bias_gradient(bias, dy)
 
 
@@ -211,8 +210,7 @@ def _transpose_fwd(spec, x, w, bias):
 
 
 def _transpose_bwd(spec, residuals, dy):
-    saved, w, bias = residuals
-    x = of_residual(saved)
+    x, w, bias = restored(residuals)
     exchanged = direct.exchange(spec.groups, w)
     dw = direct.exchange(spec.groups, forms.kernel_gradient(spec, dy, x, exchanged))
     return forms.forward(spec, dy, exchanged), dw, _bias_gradient(bias, dy)
@@ -269,9 +267,8 @@ rule = Rule(
         case(_spec((7, 8), 2, ((3, 2), (0, 3))), (1, 7, 8, 2), (2, 2, 2, 3), None, batched=False),  # windows = stride
         case(_spec((8, 5), (3, 2)), (8, 8, 5, 3), (2, 1, 3, 4), (4,)),  # stride larger than the window
         case(_spec((6, 5), groups=2, padding=1), (8, 6, 5, 4), (3, 3, 2, 6), (6,)),
-        case(
-            _spec((7, 5), 2, ((1, 2), (1, 1)), (1, 2), groups=3), (8, 7, 5, 3), (3, 2, 1, 6), None
-        ),  # depthwise, m = 2
+        # Depthwise, two outputs an input.
+        case(_spec((7, 5), 2, ((1, 2), (1, 1)), (1, 2), groups=3), (8, 7, 5, 3), (3, 2, 1, 6), None),
         case(
             _spec((5, 5), padding=((3, 0), (0, 4))), (1, 5, 5, 2), (2, 2, 2, 2), None, batched=False
         ),  # beyond windows

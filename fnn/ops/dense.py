@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import require, require_floats
-from fnn.core.kept import of_residual, residual
+from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
 from fnn.core.sharding import contract
 
@@ -57,8 +57,7 @@ def _fwd(spec, x, kernel, bias):
 
 
 def _bwd(spec, residuals, dy):
-    saved, kernel, bias = residuals
-    x = of_residual(saved)
+    x, kernel, bias = restored(residuals)
     leading = tuple(range(dy.ndim - 1))
     dx = contract(dy, kernel, ((dy.ndim - 1,), (1,)), like=x)
     dkernel = contract(x, dy, (leading, leading), like=kernel)
