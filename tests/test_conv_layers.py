@@ -93,34 +93,65 @@ SHAPE = (1, 8, 8, 4)
 
 
 @pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fnn.conv(0, 3), "conv expected features >= 1; got 0; use at least one output channel"),
+        (lambda: fnn.conv(2.0, 3), "conv expected an integer features >= 1; got 2.0"),
+        (lambda: fnn.conv_transpose(-1, 3), "conv_transpose expected features >= 1; got -1"),
+        (lambda: fnn.conv(4, 0), "conv expected window >= 1, one integer or one a spatial axis; got 0"),
+        (
+            lambda: fnn.conv(4, 3, stride=(1, 2.0)),
+            "conv expected stride >= 1, one integer or one a spatial axis; got (1",
+        ),
+        (
+            lambda: fnn.conv(4, (3, 3), stride=(1, 1, 1)),
+            "conv expected options for the same number of spatial axes; got",
+        ),
+        (lambda: fnn.conv(6, 3, groups=4), "conv expected groups that divide 6 output channels; got 4"),
+        (lambda: fnn.conv(4, 3, groups=None), "conv expected an integer groups >= 1; got None"),
+        (
+            lambda: fnn.separable_conv(4, 3, padding="same"),
+            "depthwise_conv expected padding VALID, SAME, CAUSAL, REFLECT",
+        ),
+    ],
+)
+def test_options_are_checked_when_a_layer_is_made(make, message):
+    with pytest.raises(fnn.InputError, match="^" + re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(
     ("layer", "x", "message"),
     [
-        (fnn.conv(0, 3), SHAPE, "conv expected features >= 1; got 0; use at least one output channel"),
-        (fnn.conv(2.0, 3), SHAPE, "conv expected features >= 1; got 2.0"),
-        (fnn.conv_transpose(-1, 3), SHAPE, "conv_transpose expected features >= 1; got -1"),
-        (fnn.conv(4, 0), SHAPE, "conv expected window >= 1, one integer or 2; got 0"),
-        (fnn.conv(4, (3, 3, 3)), SHAPE, "conv expected window >= 1, one integer or 2; got (3, 3, 3)"),
-        (fnn.conv(4, 3, groups=3), SHAPE, "conv expected groups that divide 4 input and 4 output channels; got 3"),
-        (fnn.conv(6, 3, groups=4), SHAPE, "conv expected groups that divide 4 input and 6 output channels; got 4"),
         (
-            fnn.conv(4, 3, groups=None),
+            fnn.conv(4, (3, 3, 3)),
             SHAPE,
-            "conv expected groups that divide 4 input and 4 output channels; got None",
+            "conv expected x of shape (N, *spatial, C) with 3 spatial axes, as many as window=(3, 3, 3) has; "
+            "got x of shape (1, 8, 8, 4); give x a batch axis: x[None], or a channel axis: x[..., None]",
         ),
-        (fnn.conv(4, 3), (8, 4), "conv expected x (N, *spatial, C) with 1 to 3 spatial axes; got (8, 4)"),
+        (
+            fnn.conv(4, 3, groups=4),
+            (1, 8, 8, 6),
+            "conv expected groups that divide 6 input and 4 output channels; got 4",
+        ),
+        (
+            fnn.conv(4, 3),
+            (8, 4),
+            "conv expected x (N, *spatial, C) with 1 to 3 spatial axes; got x of shape (8, 4); give",
+        ),
         (fnn.depthwise_conv(3), (1,) * 6, "depthwise_conv expected x (N, *spatial, C) with 1 to 3 spatial axes"),
         (fnn.conv(4, 3), (1, 8, 8, 0), "conv expected at least one channel, last; got x of shape (1, 8, 8, 0)"),
         (fnn.conv(4, 3), jnp.ones(SHAPE, int), "conv expected a floating-point x; got int32 of shape (1, 8, 8, 4)"),
     ],
 )
-def test_bad_layers(layer, x, message):
+def test_bad_inputs(layer, x, message):
     with pytest.raises(fnn.InputError, match="^" + re.escape(message)):
         layer.init(KEY, x)
 
 
 @pytest.mark.parametrize("multiplier", [0, 1.5, None])
 def test_bad_multiplier(multiplier):
-    with pytest.raises(fnn.InputError, match=f"^depthwise_conv expected multiplier >= 1; got {multiplier}"):
+    with pytest.raises(fnn.InputError, match=f"^depthwise_conv expected .*multiplier >= 1; got {multiplier}"):
         fnn.depthwise_conv(3, multiplier=multiplier)
 
 
@@ -145,6 +176,8 @@ def test_an_error_names_the_path_to_the_layer():
     params, state = net.init(KEY, (1, 12, 12, 1))
     with pytest.raises(fnn.InputError, match=r"^in conv1: conv expected x with 1 channels for a kernel \(5, 5, 1, 6\)"):
         net.apply(params, state, jnp.ones((1, 12, 12, 3)))
-    deep = fnn.serial(features=fnn.serial(fnn.separable_conv(4, 3, padding="same")))
-    with pytest.raises(fnn.InputError, match=r"^in features/00_serial/depthwise: conv expected padding VALID.*'same'"):
+    deep = fnn.serial(features=fnn.serial(fnn.separable_conv(4, 3, padding="CAUSAL")))
+    with pytest.raises(
+        fnn.InputError, match=r"^in features/00_serial/depthwise: conv expected padding VALID.*'CAUSAL'"
+    ):
         deep.init(KEY, SHAPE)

@@ -270,7 +270,7 @@ def test_bad_inputs(name, x, message):
     [
         (5, {}, "at least as large as its window"),
         (0, {}, "window >= 1"),
-        ((2, 2, 2), {}, "window >= 1, one integer or 2"),
+        ((2, 2, 2), {}, "x of shape (N, *spatial, C) with 3 spatial axes, one for each entry"),
         (2, {"stride": 0}, "stride >= 1"),
         (2, {"stride": -1}, "stride >= 1"),
         (2, {"padding": "same"}, "padding VALID, SAME"),
@@ -283,9 +283,9 @@ def test_bad_windows(pool, window, options, message):
         pool(IMAGE, window, **options)
 
 
-@pytest.mark.parametrize("size", [0, -1, (2,), 2.0])
+@pytest.mark.parametrize("size", [0, -1, [2], 2.0])
 def test_bad_output_size(size):
-    with pytest.raises(fnn.InputError, match="adaptive_avg_pool expected output_size >= 1, one integer or 2"):
+    with pytest.raises(fnn.InputError, match="adaptive_avg_pool expected output_size >= 1, one integer or"):
         ops.adaptive_avg_pool(IMAGE, size)
 
 

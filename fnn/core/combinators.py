@@ -6,9 +6,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fnn.core.errors import InputError, inside, require, require_key
-from fnn.core.layer import Layer, Params, Spec, State, lift, spec_of
+from fnn.core.errors import (
+    InputError,
+    described,
+    inside,
+    integer,
+    require,
+    require_array,
+    require_function,
+    require_leaves,
+)
+from fnn.core.layer import Layer, Params, Spec, State, lift, require_layer, spec_of
 
 Children = tuple[tuple[str, Layer], ...]
 
@@ -57,10 +67,13 @@ def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = N
     Raises:
       InputError: body and shortcut return different shapes.
     """
-    children = (("body", body), ("shortcut", shortcut or identity()), ("after", after or identity()))
+    shortcut, after = (identity() if layer is None else layer for layer in (shortcut, after))
+    children = (("body", body), ("shortcut", shortcut), ("after", after))
     _require_layers("residual", children)
 
     def add(fx: jax.Array, sx: jax.Array) -> jax.Array:
+        for name, y in (("the body", fx), ("the shortcut", sx)):
+            require_array("residual", f"the output of {name}", y)
         require(
             fx.shape == sx.shape,
             "residual",
@@ -85,7 +98,9 @@ def parallel(*branches: Layer, merge: Callable[[Sequence[Any]], Any], **named: L
       **named: further branches, named by keyword.
     """
     children = _name_children("parallel", branches, named)
-    require(callable(merge), "parallel", "a function merge=", repr(merge), "use merge=fnn.concat or merge=sum")
+    require(len(children) > 0, "parallel", "at least one branch", "none", "pass layers")
+    if merge not in (list, tuple):
+        require_function("parallel", "merge", merge, "outputs")
 
     def run(call: Callable, join: Callable, x: Any) -> Any:
         return join(lambda *ys: merge(list(ys)), *[call(i, x) for i in range(len(children))])
@@ -99,6 +114,10 @@ def concat(ys: Sequence[jax.Array]) -> jax.Array:
     Raises:
       InputError: outputs that differ in another axis.
     """
+    ok = isinstance(ys, list | tuple) and len(ys) > 0
+    require(ok, "concat", "a list of arrays", described(ys), "pass the outputs as one list: concat([a, b])")
+    for i, y in enumerate(ys):
+        require_array("concat", f"output {i}", y)
     shapes = [y.shape for y in ys]
     fix = 'give every branch the same padding and stride, for example padding="SAME"'
     require(len({shape[:-1] for shape in shapes}) == 1, "concat", "outputs alike but for the last axis", shapes, fix)
@@ -114,8 +133,8 @@ def repeat(layer: Layer, n: int) -> Layer:
     Raises:
       InputError: n < 1, or the layer changes the shape or dtype of its input.
     """
-    require(isinstance(n, int) and n >= 1, "repeat", "a number of copies n >= 1", n, "use n >= 1")
-    _require_layers("repeat", ((layer.name if isinstance(layer, Layer) else "layer", layer),))
+    require_layer("repeat", "layer", layer)
+    n = integer("repeat", "n", n, fix="pass a number of copies n >= 1")
 
     def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
         x = spec_of(x)
@@ -126,10 +145,10 @@ def repeat(layer: Layer, n: int) -> Layer:
         return params, state, x
 
     def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
-        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves((params, state))}
-        if key is not None:
-            require_key("repeat", key)
+        sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((params, state))}
         require(sizes <= {(n,)}, "repeat", f"params and state stacked {n} deep", sizes, "pass those that init returned")
+
+        require_leaves("repeat", params=params, state=state, x=x)
 
         def step(x: Any, copy: tuple) -> tuple[Any, State]:
             p, s, k = copy
@@ -156,12 +175,15 @@ def remat(layer: Layer, policy: Callable | None = None) -> Layer:
       layer: any layer; params, state, values and gradients stay exactly as they are.
       policy: which values to keep all the same, one of `jax.checkpoint_policies`.
     """
-    _require_layers("remat", (("layer", layer),))
+    require_layer("remat", "layer", layer)
+    ok = policy is None or (callable(policy) and not isinstance(policy, type))
+    require(ok, "remat", "a function policy or None", described(policy), "use one of jax.checkpoint_policies")
 
     def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
         def run(params: Params, state: State, x: Any, key: Any) -> tuple[Any, State]:
             return layer.apply(params, state, x, train=train, key=key)
 
+        require_leaves(layer.name, params=params, state=state, x=x)
         return jax.checkpoint(run, policy=policy)(params, state, x, key)
 
     rebuild = (lambda kids: remat(layer.rebuild(kids), policy)) if layer.rebuild else None
@@ -192,8 +214,6 @@ def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) ->
     def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
         _require_tree(kind, names, "params", params)
         _require_tree(kind, names, "state", state)
-        if key is not None:
-            require_key(kind, key)
         new_state = {}
 
         def call(i: int, x: Any) -> Any:
@@ -228,9 +248,7 @@ def _renamed(children: Children, kids: Sequence[Layer]) -> dict[str, Layer]:
 
 def _require_layers(kind: str, children: Children) -> None:
     for name, child in children:
-        if not isinstance(child, Layer):
-            hint = "call it: relu() makes a layer, relu does not" if callable(child) else "wrap functions with fnn.lift"
-            raise InputError(kind, f"a Layer for {name}", repr(child), hint)
+        require_layer(kind, name, child)
 
 
 def _require_tree(kind: str, names: Sequence[str], what: str, tree: Any) -> None:

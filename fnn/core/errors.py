@@ -1,10 +1,20 @@
 """One kind of error for everything a caller can get wrong: where, what was expected, what came, how to mend it."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+ARRAYS = (jax.Array, np.ndarray, np.generic)  # a tracer is a jax.Array
+LARGEST = 2**31 - 1  # of sizes, counts and amounts: what one axis can hold
+_LONGEST = 80  # characters of a message that one value may take
 
 
 class InputError(ValueError):
@@ -49,29 +59,195 @@ def require(ok: bool, where: str, expected: str, got: object, fix: str) -> None:
         raise InputError(where, expected, str(got), fix)
 
 
-def require_floats(where: str, **arrays: object) -> None:
-    """Refuse integer arrays, and arrays of different dtypes: silent promotion would hide a slow or wrong program.
+def given(**arrays: object) -> dict[str, object]:
+    """The optional arguments that are present: all that are not None."""
+    return {name: array for name, array in arrays.items() if array is not None}
 
-    Entries that are None (an absent bias) are passed over.
+
+def require_floats(where: str, /, **arrays: object) -> None:
+    """Refuse what is no floating-point array, and arrays of different dtypes: silent promotion would hide a slow or
+    wrong program. Optional arguments pass through `given` first.
     """
-    came = {name: array for name, array in arrays.items() if array is not None}
-    for name, array in came.items():
-        # Messages are made only for errors: this runs at every call, where its strings would cost more than a product.
-        if not hasattr(array, "dtype"):
-            got = type(array).__name__
-            raise InputError(where, f"an array for {name}", got, "pass a jax or numpy array")
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            got, fix = f"{array.dtype} of shape {array.shape}", f"convert it, for example {name}.astype(jnp.float32)"
-            raise InputError(where, f"a floating-point {name}", got, fix)
-    if len({array.dtype for array in came.values()}) > 1:
-        got = ", ".join(f"{name} {array.dtype}" for name, array in came.items())
+    # Messages are made only for errors: this runs at every call, where its strings would cost more than a product.
+    for name, array in arrays.items():
+        if not isinstance(array, ARRAYS):
+            raise _no_array(where, name, array)
+        if not is_floating(array.dtype):
+            raise _no_floats(where, name, array)
+    if len({array.dtype for array in arrays.values()}) > 1:
+        got = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
         raise InputError(where, "one dtype for all arguments", got, "cast them to one dtype with .astype")
+
+
+def require_array(where: str, name: str, value: object) -> None:
+    """Refuse all but a JAX or NumPy array of numbers, booleans or keys."""
+    if isinstance(value, jax.Array):
+        return
+    if not isinstance(value, ARRAYS):
+        raise _no_array(where, name, value)
+    ok = value.dtype.kind in "biufc" or jnp.issubdtype(value.dtype, jnp.number)
+    require(ok, where, f"an array of numbers for {name}", described(value), "convert it, for example with jnp.asarray")
+
+
+def require_leaves(where: str, **trees: object) -> None:
+    """Refuse trees with a leaf that is neither an array nor a Python number: what jit, scan and checkpoint take."""
+    for name, tree in trees.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if not isinstance(leaf, int | float | complex):
+                at = jax.tree_util.keystr(path, simple=True, separator="/")
+                require_array(where, f"{name} {at}".rstrip(), leaf)
+
+
+def require_float_spec(where: str, x: object) -> None:
+    """Refuse an example input that is not the spec of one floating-point array."""
+    if not isinstance(x, jax.ShapeDtypeStruct):
+        n = len(jax.tree.leaves(x))
+        got = f"a {type(x).__name__} of {n}" if n else described(x)
+        raise InputError(where, "one array for x", got, "pass one array, or pick a part of the tree with fnn.lift")
+    if not is_floating(x.dtype):
+        raise _no_floats(where, "x", x)
+
+
+@functools.cache
+def is_floating(dtype: np.dtype) -> bool:
+    """Whether fnn computes in this dtype: JAX's floating-point ones, and not NumPy's longdouble."""
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 8
 
 
 def require_key(where: str, key: object) -> None:
     """Refuse all but one key, of either kind that JAX knows: a typed scalar, or the older vector of uint32."""
-    ok = hasattr(key, "dtype")
+    ok = isinstance(key, ARRAYS)
     if ok:
         typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        ok = key.ndim == 0 if typed else key.dtype == jnp.uint32 and key.ndim == 1
-    require(ok, where, "one random key", repr(key), "pass jax.random.key(seed)")
+        ok = key.ndim == 0 if typed else key.dtype == jnp.uint32 and key.shape == _old_key_shape()
+    require(ok, where, "one random key", described(key), "pass jax.random.key(seed)")
+
+
+def _old_key_shape() -> tuple[int, ...]:
+    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+
+
+def require_flag(where: str, name: str, value: object, fix: str = "pass True or False") -> None:
+    """Refuse all but a bool, Python's or NumPy's: "none" and "SAME" would count as true, an empty array as false."""
+    require(isinstance(value, bool | np.bool_), where, f"True or False for {name}", described(value), fix)
+
+
+def require_function(
+    where: str, name: str, f: object, *args: str, keywords: tuple[str, ...] = (), optional: bool = False
+) -> None:
+    """Refuse what cannot be called, classes, and functions that do not take these positional and keyword arguments."""
+    if f is None and optional:
+        return
+    call = ", ".join([*args, *(f"{keyword}=" for keyword in keywords)])
+    wanted = f"a function {name}({call})" + (" or None" if optional else "")
+    if not callable(f):
+        raise InputError(where, wanted, described(f), f"pass a function for {name}")
+    if isinstance(f, type):
+        raise InputError(where, wanted, described(f), "pass a function; a class may have to be called first")
+    if not _takes(f, len(args), keywords):
+        fix = f"wrap it: lambda {call}: ..., or call it if it makes such a function"
+        raise InputError(where, wanted, f"{described(f)} of other arguments", fix)
+
+
+def integer(where: str, name: str, value: object, least: int = 1, most: int = LARGEST, *, fix: str = "") -> int:
+    """An option as a Python int: from Python's, NumPy's and JAX's integers; equal ones thus share a compiled program.
+
+    Raises:
+      InputError: a boolean, a float, an array with axes, a traced value, or a number outside `least` to `most`.
+    """
+    n = value if type(value) is int else index_of(value)
+    if n is None or not least <= n <= most:
+        bounds = (
+            f"{name} >= {least}" if most == LARGEST and (n is None or n < least) else f"{name} from {least} to {most}"
+        )
+        raise _wrong_number(
+            where, bounds if n is not None else f"an integer {bounds}", value, fix or f"pass {name}={least} or more"
+        )
+    return n
+
+
+def real(where: str, expected: str, value: object, ok: Callable[[float], bool], fix: str) -> float:
+    """An option as a Python float: from Python's, NumPy's and JAX's numbers.
+
+    Raises:
+      InputError: no finite real number (a boolean, an array with axes, a traced value), or one that is not `ok`.
+    """
+    number = number_of(value)
+    if number is None or not ok(number):
+        raise _wrong_number(where, expected, value, fix)
+    return number
+
+
+def index_of(value: object) -> int | None:
+    """value as a Python int; None unless it is an integer that is known here."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # floats, arrays with axes, traced values
+        return None
+
+
+def number_of(value: object) -> float | None:
+    """value as a Python float; None unless it is a finite real number that is known here."""
+    if type(value) is not float:
+        if isinstance(value, ARRAYS):
+            known = not isinstance(value, jax.core.Tracer) and value.ndim == 0
+            if not (known and (is_floating(value.dtype) or jnp.issubdtype(value.dtype, jnp.integer))):
+                return None
+        elif not isinstance(value, Real) or isinstance(value, bool):
+            return None
+        try:
+            value = float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            return None
+    return value if math.isfinite(value) else None
+
+
+def described(value: object) -> str:
+    """value for a message: what kind of thing it is, in a line however large it is."""
+    if isinstance(value, jax.core.Tracer):
+        return f"a traced {value.dtype} of shape {value.shape}, whose value is not known here"
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim:
+        return f"an array, {value.dtype} of shape {value.shape}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever the caller's own __repr__ raises must not hide our message
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... (a {type(value).__name__})"
+
+
+def _takes(f: Callable, n: int, keywords: tuple[str, ...]) -> bool:
+    """Whether f can be called so, as far as its signature is known."""
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return True
+    try:
+        signature.bind(*[None] * n, **dict.fromkeys(keywords))
+    except TypeError:
+        return False
+    return True
+
+
+def _no_array(where: str, name: str, value: object) -> InputError:
+    return InputError(where, f"an array for {name}", _kind(value), "pass a jax or numpy array")
+
+
+def _no_floats(where: str, name: str, array: object) -> InputError:
+    fix = f"convert it, for example {name}.astype(jnp.float32)"
+    return InputError(where, f"a floating-point {name}", f"{array.dtype} of shape {array.shape}", fix)
+
+
+def _wrong_number(where: str, expected: str, value: object, fix: str) -> InputError:
+    if isinstance(value, jax.core.Tracer):
+        fix = "pass a number known before tracing: a Python number, or a static argument of jit (static_argnums)"
+    return InputError(where, expected, described(value), fix)
+
+
+def _kind(value: object) -> str:
+    return described(value) if isinstance(value, type) or value is None else type(value).__name__

@@ -6,12 +6,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fnn.core.errors import InputError, require, require_key
+from fnn.core.errors import (
+    ARRAYS,
+    LARGEST,
+    InputError,
+    described,
+    require,
+    require_array,
+    require_flag,
+    require_function,
+    require_key,
+)
 from fnn.core.rule import gradients
 
 Params = dict[str, Any]
 State = dict[str, Any]
+_FROM_INIT = "pass the params that init returned for this layer"
+_RETURN_BOTH = "return a pair, with {} where there is none"
 Spec = Any  # a jax.ShapeDtypeStruct, or a pytree of them
 
 
@@ -20,8 +33,9 @@ class Layer:
     """A pair of pure functions on explicit dicts of arrays.
 
     Args:
-      init: `(key, x) -> (params, state)`. x is an array, a `jax.ShapeDtypeStruct`, or a shape tuple (float32): only
-        shape and dtype count. Whoever writes a layer is always handed ShapeDtypeStructs.
+      init: `(key, x) -> (params, state)`. x is an array, a `jax.ShapeDtypeStruct`, a shape tuple (float32), or a pytree
+        of these, such as a dict of shape tuples: only shape and dtype count. Whoever writes a layer is always handed
+        ShapeDtypeStructs.
       apply: `(params, state, x, *, train=False, key=None) -> (y, state)`. The state that comes out has the tree, shapes
         and dtypes of the one that went in. `key` is needed in training by stochastic layers, and never in evaluation.
       name: what kind of layer this is, for paths and tables.
@@ -31,6 +45,10 @@ class Layer:
       init_spec: `(key, x) -> (params, state, output spec)`; combinators give it so that no child is traced twice.
 
     A Layer is not a pytree: close over it, or pass it to `jax.jit` as a static argument.
+
+    Raises:
+      InputError: functions of other arguments; and when called: no key, no example input, params or state that are no
+        dicts, a `train` that is no bool, or a function that does not return a pair.
     """
 
     init: Callable[..., tuple[Params, State]]
@@ -42,11 +60,20 @@ class Layer:
     init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=None, repr=False)
 
     def __post_init__(self):
-        init, init_spec = self.init, self.init_spec
+        init, apply, init_spec = self.init, self.apply, self.init_spec
+        ok = isinstance(self.name, str)
+        require(ok, "Layer", "a string for name", described(self.name), 'name the kind of layer: name="dense"')
+        where = f"Layer {self.name!r}"
+        require_function(where, "init", init, "key", "x")
+        require_function(where, "apply", apply, "params", "state", "x", keywords=("train", "key"))
+        require_function(where, "rebuild", self.rebuild, "children", optional=True)
 
         def checked_init(key: jax.Array, x: Any) -> tuple[Params, State]:
             require_key(f"{self.name}.init", key)
-            return init(key, spec_of(x))
+            came = init(key, spec_of(x))
+            ok = isinstance(came, tuple) and len(came) == 2 and all(isinstance(tree, Mapping) for tree in came)
+            require(ok, f"{self.name}.init", "init to return two dicts, params and state", _outline(came), _RETURN_BOTH)
+            return came
 
         def traced_init(key: jax.Array, x: Any) -> tuple[Params, State, Spec]:
             params, state = checked_init(key, x)
@@ -54,7 +81,24 @@ class Layer:
                 y, _ = jax.eval_shape(self.apply, params, state, spec_of(x))
             return params, state, y
 
+        def checked_apply(
+            params: Params, state: State, x: Any, *, train: bool = False, key: Any = None
+        ) -> tuple[Any, State]:
+            if train is not False:
+                require_flag(f"{self.name}.apply", "train", train)
+            if key is not None:
+                require_key(self.name, key)
+            for what, tree in (("params", params), ("state", state)):
+                if not isinstance(tree, Mapping):
+                    fix = f"pass the {what} that init returned for this layer"
+                    raise InputError(self.name, f"a dict of {what}", described(tree), fix)
+            came = apply(params, state, x, train=train, key=key)
+            if not (isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], Mapping)):
+                raise InputError(self.name, "apply to return (y, state), state a dict", _outline(came), _RETURN_BOTH)
+            return came
+
         object.__setattr__(self, "init", checked_init)
+        object.__setattr__(self, "apply", checked_apply)
         object.__setattr__(self, "init_spec", init_spec or traced_init)
 
 
@@ -68,12 +112,18 @@ def lift(
       init: `(key, x) -> params`, x a ShapeDtypeStruct; without it there are no parameters and f is handed `{}`.
       name: the kind of layer; the name of f by default.
 
+    Raises:
+      InputError: functions of other arguments, such as `f(x)`.
+
     >>> import jax, fnn
     >>> double = fnn.lift(lambda params, x: 2 * x, name="double")
     >>> params, state = double.init(jax.random.key(0), (3,))
     >>> double.apply(params, state, 1.5)
     (3.0, {})
     """
+
+    require_function("lift", "f", f, "params", "x")
+    require_function("lift", "init", init, "key", "x", optional=True)
 
     def init_pair(key: jax.Array, x: Spec) -> tuple[Params, State]:
         return (init(key, x) if init else {}), {}
@@ -85,23 +135,72 @@ def lift(
     return Layer(init_pair, apply, name or getattr(f, "__name__", "lift"))
 
 
+def require_layer(where: str, name: str, value: Any) -> None:
+    """Refuse what is no Layer, with a word on how to make one of it."""
+    if isinstance(value, Layer):
+        return
+    known = getattr(value, "__name__", "")
+    own = getattr(value, "__module__", "") or ""
+    fix = "wrap functions with fnn.lift"
+    if isinstance(value, list | tuple) and value and all(isinstance(v, Layer) for v in value):
+        fix = f"unpack it: {where}(*layers)" if where in ("serial", "parallel") else "join them: fnn.serial(*layers)"
+    elif callable(value) and own.startswith("fnn.layers"):
+        fix = f"call it: {known}() makes a layer, {known} does not"
+    elif callable(value) and known:
+        fix = f"call it if it makes a layer; a function of arrays becomes one: fnn.lift(lambda params, x: {known}(x))"
+    raise InputError(where, f"a Layer for {name}", described(value), fix)
+
+
 def spec_of(x: Any) -> Spec:
-    """Shape and dtype of x: an array, a ShapeDtypeStruct, a pytree of these, or a shape tuple, which means float32."""
-    if isinstance(x, tuple) and all(isinstance(n, int) for n in x):
-        require(all(n >= 0 for n in x), "init", "a shape of sizes >= 0", x, "use 0 or more in every place")
-        return jax.ShapeDtypeStruct(x, jnp.float32)
+    """Shape and dtype of x: an array, a ShapeDtypeStruct, a shape tuple, which means float32, or a pytree of these."""
+    if x is None:
+        raise _no_example(x)
+    if isinstance(x, tuple) and all(_is_size(n) for n in x):
+        return _spec(x)
 
     def leaf(a: Any) -> jax.ShapeDtypeStruct:
-        require(
-            hasattr(a, "shape") and hasattr(a, "dtype"),
-            "init",
-            "an array, a jax.ShapeDtypeStruct or a shape tuple",
-            repr(a),
-            "pass an example input or its shape, such as (1, 28, 28, 1)",
-        )
+        if isinstance(a, tuple):
+            return _spec(a)
+        if isinstance(a, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(a.shape, a.dtype)
+        if not isinstance(a, ARRAYS):
+            raise _no_example(x)
+        require_array("init", "x", a)
         return jax.ShapeDtypeStruct(a.shape, a.dtype)
 
-    return jax.tree.map(leaf, x)
+    return jax.tree.map(leaf, x, is_leaf=_is_shape)
+
+
+def _is_shape(x: Any) -> bool:
+    return type(x) is tuple and len(x) > 0 and all(_is_size(n) for n in x)
+
+
+def _is_size(n: Any) -> bool:
+    return isinstance(n, int | np.integer) and not isinstance(n, bool)
+
+
+def _spec(shape: tuple) -> jax.ShapeDtypeStruct:
+    ok = all(0 <= n <= LARGEST for n in shape)
+    require(ok, "init", "a shape of sizes >= 0", described(shape), "use 0 or more in every place")
+    return jax.ShapeDtypeStruct(tuple(int(n) for n in shape), jnp.float32)
+
+
+def _no_example(x: Any) -> InputError:
+    expected = "an array, a jax.ShapeDtypeStruct, a shape tuple of integers, or a tree of these for x"
+    return InputError("init", expected, described(x), "pass an example input or its shape, such as (1, 28, 28, 1)")
+
+
+def _outline(came: Any) -> str:
+    return f"a tuple of {len(came)}" if isinstance(came, tuple) else described(came)
+
+
+def require_shape(where: str, name: str, array: Any, shape: Sequence[int | None]) -> None:
+    """Refuse a parameter of another shape than the layer's own; None stands for any size."""
+    require_array(where, name, array)
+    ok = array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape, strict=True))
+    if not ok:
+        sizes = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(where, f"a {name} of shape ({sizes})", f"{array.shape}", _FROM_INIT)
 
 
 def weights(where: str, params: Params, *names: str, optional: Sequence[str] = ()) -> list:
@@ -114,5 +213,5 @@ def weights(where: str, params: Params, *names: str, optional: Sequence[str] = (
     if came is None or not set(names) <= set(came) <= {*names, *optional}:
         wanted = f"params with {list(names)}" + (f" and perhaps {list(optional)}" if optional else "")
         got = type(params).__name__ if came is None else f"{came}"
-        raise InputError(where, wanted, got, "pass the params that init returned for this layer")
+        raise InputError(where, wanted, got, _FROM_INIT)
     return [params.get(name) for name in (*names, *optional)]

@@ -38,9 +38,9 @@ def activations(layer: Layer, params: Params, state: State, x: Any) -> dict[str,
     def wrap(path: str, leaf: Layer, copies: int) -> Layer:
         paths.append(path)
 
-        def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, _Output]:
+        def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
             y, _ = leaf.apply(params, state, x, train=train, key=key)
-            return y, _Output(y, path)
+            return y, {"output": _Output(y, path)}
 
         return Layer(leaf.init, apply, leaf.name)
 

@@ -2,6 +2,8 @@
 
 from fnn import ops
 from fnn.core.layer import Layer, lift
+from fnn.ops.activation import not_negative
+from fnn.ops.softmax import check_axis
 
 
 def relu() -> Layer:
@@ -11,6 +13,7 @@ def relu() -> Layer:
 
 def leaky_relu(slope: float = 0.01) -> Layer:
     """x where x > 0, else slope x, see `fnn.ops.leaky_relu`."""
+    slope = not_negative("leaky_relu", "slope", slope)
     return lift(lambda params, x: ops.leaky_relu(x, slope), name="leaky_relu")
 
 
@@ -26,6 +29,7 @@ def tanh() -> Layer:
 
 def elu(alpha: float = 1.0) -> Layer:
     """x where x > 0, else alpha (e^x - 1), see `fnn.ops.elu`."""
+    alpha = not_negative("elu", "alpha", alpha)
     return lift(lambda params, x: ops.elu(x, alpha), name="elu")
 
 
@@ -49,9 +53,11 @@ def softmax(axis: int = -1) -> Layer:
 
     The losses of fnn take logits: end a network to be trained without it.
     """
+    axis = check_axis("softmax", axis)
     return lift(lambda params, x: ops.softmax(x, axis), name="softmax")
 
 
 def log_softmax(axis: int = -1) -> Layer:
     """The logarithm of softmax along `axis`, see `fnn.ops.log_softmax`."""
+    axis = check_axis("log_softmax", axis)
     return lift(lambda params, x: ops.log_softmax(x, axis), name="log_softmax")

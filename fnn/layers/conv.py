@@ -7,10 +7,19 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.combinators import serial
-from fnn.core.errors import require, require_floats
-from fnn.core.layer import Layer, Params, Spec, lift, weights
-from fnn.layers.initial import he_normal
-from fnn.ops.window import Ints, Padding, sizes_of
+from fnn.core.errors import InputError, integer, require, require_array, require_float_spec
+from fnn.core.layer import Layer, Params, Spec, lift, require_shape, weights
+from fnn.layers.initial import he_normal, initial, require_initializers
+from fnn.ops.pad import MODES
+from fnn.ops.window import (
+    Ints,
+    Padding,
+    missing_axis,
+    padding_given,
+    require_same_rank,
+    sizes_given,
+    sizes_of,
+)
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -45,10 +54,13 @@ def conv(
     1216
     """
 
+    window, stride, padding, dilation = _options("conv", window, stride, padding, dilation)
+    features, groups = _channels("conv", features, groups)
+
     def apply(x: jax.Array, kernel: jax.Array, b: jax.Array | None) -> jax.Array:
         return ops.conv(x, kernel, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
-    return _layer("conv", apply, lambda c: features, lambda c: groups, window, bias, kernel_init, bias_init)
+    return _layer("conv", apply, features, groups, window, bias, kernel_init, bias_init)
 
 
 def depthwise_conv(
@@ -72,15 +84,15 @@ def depthwise_conv(
     Raises:
       InputError: as `conv`.
     """
-    ok = isinstance(multiplier, int) and multiplier >= 1
-    require(ok, "depthwise_conv", "multiplier >= 1", multiplier, "use at least one filter a channel")
+    multiplier = integer("depthwise_conv", "multiplier", multiplier, fix="use at least one filter a channel")
+    window, stride, padding, dilation = _options("depthwise_conv", window, stride, padding, dilation)
 
     def apply(x: jax.Array, kernel: jax.Array, b: jax.Array | None) -> jax.Array:
         # Of the kernel and not of x: an x with other channels is then an error, not another multiplier.
         groups = kernel.shape[-1] // multiplier
         return ops.conv(x, kernel, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
-    return _layer("depthwise_conv", apply, lambda c: c * multiplier, lambda c: c, window, bias, kernel_init, bias_init)
+    return _layer("depthwise_conv", apply, None, None, window, bias, kernel_init, bias_init, multiplier)
 
 
 def separable_conv(
@@ -135,6 +147,10 @@ def conv_transpose(
       InputError: what `fnn.ops.conv_transpose` raises; features < 1.
     """
 
+    window, stride, padding, dilation = _options("conv_transpose", window, stride, padding, dilation, ("VALID", "SAME"))
+    output_padding = sizes_given("conv_transpose", "output_padding", output_padding, least=0)
+    features, groups = _channels("conv_transpose", features, groups)
+
     def apply(x: jax.Array, kernel: jax.Array, b: jax.Array | None) -> jax.Array:
         return ops.conv_transpose(
             x,
@@ -147,46 +163,86 @@ def conv_transpose(
             groups=groups,
         )
 
-    return _layer("conv_transpose", apply, lambda c: features, lambda c: groups, window, bias, kernel_init, bias_init)
+    return _layer("conv_transpose", apply, features, groups, window, bias, kernel_init, bias_init)
 
 
 def filter_pool(filter: jax.Array, *, stride: Ints | None = None, padding: Padding = "VALID") -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, C): pool each channel with fixed weights, as `fnn.ops.filter_pool` says."""
+    require_array("filter_pool", "filter", filter)
+    require(1 <= filter.ndim <= 3, "filter_pool", "a filter of 1 to 3 axes", filter.shape, "drop axes of size 1")
+    _, stride, padding, _ = _options(
+        "filter_pool", filter.shape, filter.shape if stride is None else stride, padding, 1
+    )
     return lift(lambda params, x: ops.filter_pool(x, filter, stride=stride, padding=padding), name="filter_pool")
+
+
+def _options(
+    name: str,
+    window: Ints,
+    stride: Ints,
+    padding: Padding,
+    dilation: Ints,
+    names: tuple[str, ...] = ("VALID", "SAME", "CAUSAL", *MODES),
+) -> tuple[Ints, Ints, Padding, Ints]:
+    """The options in plain Python integers, as far as they can be checked before x is known."""
+    window = sizes_given(name, "window", window)
+    stride, dilation = sizes_given(name, "stride", stride), sizes_given(name, "dilation", dilation)
+    padding = padding_given(name, padding, *names)
+    require_same_rank(name, window=window, stride=stride, padding=padding, dilation=dilation)
+    return window, stride, padding, dilation
+
+
+def _channels(name: str, features: int, groups: int) -> tuple[int, int]:
+    features = integer(name, "features", features, fix="use at least one output channel")
+    groups = integer(name, "groups", groups, fix="change groups or the number of channels")
+    expected = f"groups that divide {features} output channels"
+    require(features % groups == 0, name, expected, groups, "change groups or the number of channels")
+    return features, groups
 
 
 def _layer(
     name: str,
     apply: Callable,
-    features: Callable[[int], int],
-    groups: Callable[[int], int],
+    features: int | None,
+    groups: int | None,
     window: Ints,
     bias: bool,
     kernel_init: Initializer,
     bias_init: Initializer,
+    multiplier: int = 1,
 ) -> Layer:
+    """Without features and groups every channel is a group, with `multiplier` filters."""
+    require_initializers(name, kernel_init=kernel_init, bias_init=bias_init)
+    rank = len(window) if isinstance(window, tuple) else None
+
     def init(key: jax.Array, x: Spec) -> Params:
-        require_floats(name, x=x)
+        require_float_spec(name, x)
         spatial = x.ndim - 2
-        require(1 <= spatial <= 3, name, "x (N, *spatial, C) with 1 to 3 spatial axes", x.shape, "add or drop axes")
+        if rank is not None and spatial != rank:
+            expected = f"x of shape (N, *spatial, C) with {rank} spatial axes, as many as window={window} has"
+            raise InputError(name, expected, f"x of shape {x.shape}", missing_axis(x.shape, rank))
+        fix = missing_axis(x.shape, 1) if spatial < 1 else "drop axes"
+        require(1 <= spatial <= 3, name, "x (N, *spatial, C) with 1 to 3 spatial axes", f"x of shape {x.shape}", fix)
         sizes = sizes_of(name, "window", window, spatial)
         c = x.shape[-1]
         require(c >= 1, name, "at least one channel, last", f"x of shape {x.shape}", "put the channels last")
-        k, g = features(c), groups(c)
-        require(isinstance(k, int) and k >= 1, name, "features >= 1", k, "use at least one output channel")
+        k, g = features or c * multiplier, groups or c
         require(
-            isinstance(g, int) and g >= 1 and c % g == 0 and k % g == 0,
+            c % g == 0 and k % g == 0,
             name,
             f"groups that divide {c} input and {k} output channels",
             g,
             "change groups or the number of channels",
         )
         kernel_key, bias_key = jax.random.split(key)
-        params = {"kernel": kernel_init(kernel_key, (*sizes, c // g, k), x.dtype)}
-        return params | ({"bias": bias_init(bias_key, (k,), x.dtype)} if bias else {})
+        params = {"kernel": initial(name, "kernel_init", kernel_init, kernel_key, (*sizes, c // g, k), x.dtype)}
+        return params | ({"bias": initial(name, "bias_init", bias_init, bias_key, (k,), x.dtype)} if bias else {})
 
     def run(params: Params, x: jax.Array) -> jax.Array:
         kernel, b = weights(name, params, "kernel", optional=("bias",))
+        require_array(name, "kernel", kernel)
+        shape = (window if rank else (window,) * (kernel.ndim - 2)) + (None, features)
+        require_shape(name, "kernel", kernel, shape)
         return apply(x, kernel, b)
 
     return lift(run, init, name=name)

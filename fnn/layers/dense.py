@@ -4,9 +4,9 @@ import jax
 from jax.nn import initializers
 
 from fnn import ops
-from fnn.core.errors import require, require_floats
-from fnn.core.layer import Layer, lift, weights
-from fnn.layers.initial import he_normal
+from fnn.core.errors import integer, require, require_float_spec
+from fnn.core.layer import Layer, lift, require_shape, weights
+from fnn.layers.initial import he_normal, initial, require_initializers
 
 
 def dense(
@@ -26,18 +26,21 @@ def dense(
     Raises:
       InputError: features < 1; and what `ops.dense` raises.
     """
-    ok = isinstance(features, int) and features >= 1
-    require(ok, "dense", "features >= 1", repr(features), "use at least one output feature")
+    features = integer("dense", "features", features, fix="use at least one output feature")
+    require_initializers("dense", kernel_init=kernel_init, bias_init=bias_init)
 
     def init(key, x):
-        require_floats("dense", x=x)
+        require_float_spec("dense", x)
         require(x.ndim >= 1, "dense", "x of shape (..., C)", x.shape, "give x a last axis")
         kernel_key, bias_key = jax.random.split(key)
-        params = {"kernel": kernel_init(kernel_key, (x.shape[-1], features), x.dtype)}
-        return params | ({"bias": bias_init(bias_key, (features,), x.dtype)} if bias else {})
+        params = {"kernel": initial("dense", "kernel_init", kernel_init, kernel_key, (x.shape[-1], features), x.dtype)}
+        return params | (
+            {"bias": initial("dense", "bias_init", bias_init, bias_key, (features,), x.dtype)} if bias else {}
+        )
 
     def apply(params, x):
         kernel, b = weights("dense", params, "kernel", optional=("bias",))
+        require_shape("dense", "kernel", kernel, (None, features))
         return ops.dense(x, kernel, b)
 
     return lift(apply, init, name="dense")

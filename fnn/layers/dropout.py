@@ -1,7 +1,7 @@
 """Dropout layer: `ops.dropout` in training, nothing in evaluation."""
 
 from fnn import ops
-from fnn.core.errors import require
+from fnn.core.errors import require, require_floats
 from fnn.core.layer import Layer
 from fnn.ops.dropout import check_rate
 
@@ -26,6 +26,7 @@ def dropout(rate: float) -> Layer:
     rate = check_rate(rate)
 
     def apply(params, state, x, *, train=False, key=None):
+        require_floats("dropout", x=x)
         if not train or rate == 0:
             return x, state
         require(key is not None, "dropout", "a key in training", "key=None", "pass key=jax.random.key(seed) to apply")

@@ -6,6 +6,7 @@ Source: He et al., 2015, https://arxiv.org/abs/1502.01852, eq. 10.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
+
+from fnn.core.errors import ARRAYS, InputError, described, require, require_function
 
 # XLA takes a few tenths of a second to compile random numbers, for every shape anew. Blocks of two sizes are compiled
 # once, so a deep model starts in a fraction of the time: small ones waste little, large ones spare calls.
@@ -39,6 +42,29 @@ def he_normal() -> initializers.Initializer:
         return jnp.asarray(np.concatenate(blocks)[:size].reshape(shape))
 
     return init
+
+
+def require_initializers(where: str, **functions: Callable) -> None:
+    """Refuse initialisers that cannot be called as `f(key, shape, dtype)`."""
+    for name, f in functions.items():
+        require_function(where, name, f, "key", "shape", "dtype")
+
+
+def initial(where: str, name: str, f: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """`f(key, shape, dtype)`, which must be an array of that shape and dtype.
+
+    Raises:
+      InputError: it is not, or f cannot make it.
+    """
+    expected = f"{name} to return {jnp.dtype(dtype)} of shape {shape}"
+    fix = "use one of jax.nn.initializers, called where it takes options: he_normal()"
+    try:
+        came = f(key, shape, dtype)
+    except (TypeError, ValueError) as error:  # of the caller's function, or of one that wants other axes
+        raise InputError(where, expected, f"{type(error).__name__}: {error}", fix) from error
+    ok = isinstance(came, ARRAYS) and came.shape == shape and came.dtype == jnp.result_type(dtype)
+    require(ok, where, expected, described(came), fix)
+    return jnp.asarray(came)
 
 
 def full(shape: tuple[int, ...], value: float, dtype: Any) -> jax.Array:

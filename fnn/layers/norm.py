@@ -10,7 +10,6 @@ average. It never remembers the initial mean 0 and variance 1, which evaluation 
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,12 @@ from jax import lax
 
 from fnn import ops
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, require, require_floats
+from fnn.core.errors import InputError, integer, real, require, require_float_spec
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import full
+from fnn.ops.batch_norm import axis_names
 from fnn.ops.norm import check_groups
+from fnn.ops.normalise import check_epsilon
 
 
 def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str | Sequence[str] | None = None) -> Layer:
@@ -50,8 +51,9 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
     >>> state["mean"].tolist(), state["var"].tolist()
     ([2.0], [2.0])
     """
-    ok = isinstance(momentum, Real) and 0 <= momentum <= 1
-    require(ok, "batch_norm", "momentum in [0, 1]", repr(momentum), "use 0.9, which torch calls 0.1")
+    fix = "use 0.9, which torch calls 0.1"
+    momentum = real("batch_norm", "momentum in [0, 1]", momentum, lambda m: 0 <= m <= 1, fix)
+    epsilon, axis_name = check_epsilon("batch_norm", epsilon), axis_names(axis_name) or None
 
     def init(key, x):
         params = _affine("batch_norm", x)
@@ -83,6 +85,8 @@ def layer_norm(*, epsilon: float = 1e-5) -> Layer:
       InputError: what `ops.layer_norm` raises.
     """
 
+    epsilon = check_epsilon("layer_norm", epsilon)
+
     def apply(params, x):
         return ops.layer_norm(x, *weights("layer_norm", params, "scale", "offset"), epsilon=epsilon)
 
@@ -102,6 +106,9 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
       InputError: groups that do not divide C; and what `ops.group_norm` raises.
     """
 
+    groups = integer("group_norm", "groups", groups, fix="choose a divisor of C")
+    epsilon = check_epsilon("group_norm", epsilon)
+
     def init(key, x):
         params = _affine("group_norm", x)
         check_groups(groups, x.shape[-1])
@@ -114,7 +121,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
 
 
 def _affine(where, x):
-    require_floats(where, x=x)
+    require_float_spec(where, x)
     require(x.ndim >= 1, where, "x of shape (..., C)", x.shape, "give x a last axis")
     return {"scale": full(x.shape[-1:], 1, x.dtype), "offset": full(x.shape[-1:], 0, x.dtype)}
 

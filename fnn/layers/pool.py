@@ -2,7 +2,7 @@
 
 from fnn import ops
 from fnn.core.layer import Layer, lift
-from fnn.ops.window import Ints, Padding
+from fnn.ops.window import Ints, Padding, padding_given, require_same_rank, sizes_given
 
 
 def max_pool(window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> Layer:
@@ -13,6 +13,7 @@ def max_pool(window: Ints, *, stride: Ints | None = None, padding: Padding = "VA
     >>> y.shape
     (1, 2, 2, 3)
     """
+    window, stride, padding = _options("max_pool", window, stride, padding)
     return lift(lambda params, x: ops.max_pool(x, window, stride=stride, padding=padding), name="max_pool")
 
 
@@ -20,6 +21,7 @@ def avg_pool(
     window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID", count_padding: bool = False
 ) -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, C): the mean of every window, as `fnn.ops.avg_pool` says."""
+    window, stride, padding = _options("avg_pool", window, stride, padding)
 
     def apply(params, x):
         return ops.avg_pool(x, window, stride=stride, padding=padding, count_padding=count_padding)
@@ -39,4 +41,13 @@ def global_avg_pool() -> Layer:
 
 def adaptive_avg_pool(output_size: Ints) -> Layer:
     """x: (N, *spatial, C) -> (N, *output_size, C): means over even bins, as `fnn.ops.adaptive_avg_pool` says."""
+    output_size = sizes_given("adaptive_avg_pool", "output_size", output_size)
     return lift(lambda params, x: ops.adaptive_avg_pool(x, output_size), name="adaptive_avg_pool")
+
+
+def _options(where: str, window: Ints, stride: Ints | None, padding: Padding) -> tuple[Ints, Ints | None, Padding]:
+    window = sizes_given(where, "window", window)
+    stride = None if stride is None else sizes_given(where, "stride", stride)
+    padding = padding_given(where, padding, "VALID", "SAME", "CAUSAL")
+    require_same_rank(where, window=window, stride=stride, padding=padding)
+    return window, stride, padding

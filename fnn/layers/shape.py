@@ -2,7 +2,7 @@
 
 import math
 
-from fnn.core.errors import require
+from fnn.core.errors import LARGEST, described, index_of, require, require_array
 from fnn.core.layer import Layer, lift
 
 
@@ -19,7 +19,7 @@ def flatten() -> Layer:
     """
 
     def apply(params, x):
-        require(hasattr(x, "ndim"), "flatten", "an array", type(x).__name__, "pass a jax or numpy array")
+        require_array("flatten", "x", x)
         require(x.ndim >= 1, "flatten", "x of shape (N, ...)", x.shape, "give x a batch axis: x[None]")
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
@@ -40,11 +40,14 @@ def reshape(*shape: int) -> Layer:
     >>> y.shape
     (2, 4, 4, 1)
     """
-    ok = all(isinstance(n, int) and (n >= 1 or n == -1) for n in shape) and shape.count(-1) <= 1
-    require(ok, "reshape", "sizes >= 1, at most one of them -1", shape, "write reshape(4, 4, 1) or reshape(4, -1, 1)")
+    came, shape = shape, tuple(index_of(n) for n in shape)
+    ok = None not in shape and all(1 <= n <= LARGEST or n == -1 for n in shape) and shape.count(-1) <= 1
+    fix = "write reshape(4, 4, 1) or reshape(4, -1, 1)"
+    require(ok, "reshape", "sizes >= 1, at most one of them -1", described(came), fix)
     known = math.prod(n for n in shape if n != -1)
 
     def apply(params, x):
+        require_array("reshape", "x", x)
         require(x.ndim >= 1, "reshape", "x of shape (N, ...)", x.shape, "give x a batch axis: x[None]")
         size = math.prod(x.shape[1:])
         fits = size % known == 0 if -1 in shape else size == known

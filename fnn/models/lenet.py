@@ -15,6 +15,7 @@ activation is ReLU, the pools take the maximum, and the last layer gives logits.
 """
 
 from fnn.core.combinators import serial
+from fnn.core.errors import integer
 from fnn.core.layer import Layer
 from fnn.layers.activation import relu
 from fnn.layers.conv import conv
@@ -31,6 +32,7 @@ def lenet5(classes: int = 10) -> Layer:
     >>> sum(p.size for p in jax.tree.leaves(params))
     61706
     """
+    classes = integer("lenet5", "classes", classes)
     return serial(
         conv1=conv(6, 5),
         relu1=relu(),

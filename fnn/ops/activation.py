@@ -23,7 +23,6 @@ https://arxiv.org/abs/1702.03118.
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import jax
@@ -31,7 +30,7 @@ import jax.numpy as jnp
 
 from fnn.core.cases import Case, case, normal
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import real, require_floats
 from fnn.core.kept import cheap, is_cheap, kept
 from fnn.core.rule import Rule
 
@@ -99,7 +98,7 @@ def leaky_relu(x: jax.Array, slope: float = 0.01) -> jax.Array:
     >>> leaky_relu(jnp.array([-2.0, 4.0]), slope=0.5).tolist()
     [-1.0, 4.0]
     """
-    return _call("leaky_relu", _not_negative("leaky_relu", "slope", slope), x)
+    return _call("leaky_relu", not_negative("leaky_relu", "slope", slope), x)
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -130,7 +129,7 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
     >>> elu(jnp.array([-1e4, 3.0]), alpha=2.0).tolist()
     [-2.0, 3.0]
     """
-    return _call("elu", _not_negative("elu", "alpha", alpha), x)
+    return _call("elu", not_negative("elu", "alpha", alpha), x)
 
 
 def softplus(x: jax.Array) -> jax.Array:
@@ -169,10 +168,9 @@ def _call(name: str, option: Any, x: jax.Array) -> jax.Array:
     return _rules[name](option, x)
 
 
-def _not_negative(where: str, name: str, value: float) -> float:
-    ok = isinstance(value, Real) and value >= 0
-    require(ok, where, f"a number {name} >= 0", repr(value), f"pass {name}=0.01 or another number")
-    return float(value)
+def not_negative(where: str, name: str, value: float) -> float:
+    """The option as a Python float; what is no finite number >= 0 is refused."""
+    return real(where, f"a number {name} >= 0", value, lambda v: v >= 0, f"pass {name}=0.01 or another number")
 
 
 _COMPARISONS = ("relu", "leaky_relu")  # sooner computed again than read; an exponential is not

@@ -23,7 +23,7 @@ from jax import lax
 
 from fnn.core.cases import case, normal, positive
 from fnn.core.dtypes import widen
-from fnn.core.errors import InputError, require
+from fnn.core.errors import InputError, described, require
 from fnn.core.kept import cheap
 from fnn.core.rule import Rule
 from fnn.core.sharding import align, varying
@@ -68,7 +68,7 @@ def batch_norm(
     >>> mean.tolist(), var.tolist()
     ([2.0, 0.0], [1.0, 0.0])
     """
-    check("batch_norm", "(N, ..., C)", 2, epsilon, x, scale, offset)
+    epsilon = check("batch_norm", "(N, ..., C)", 2, epsilon, x, scale, offset)
     require(
         math.prod(x.shape[:-1]) > 0,
         "batch_norm",
@@ -76,11 +76,11 @@ def batch_norm(
         f"x of shape {x.shape}",
         "skip empty batches in training; evaluation (batch_norm_inference) takes them",
     )
-    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name or ())
+    names = axis_names(axis_name)
     if names:
         # Even an x that is the same on all devices counts as split: only then do cotangents mean the same everywhere.
         x, _ = align(x, _place("batch_norm", names))
-    return _train_rule(BatchNormSpec(float(epsilon), names), x, scale, offset)
+    return _train_rule(BatchNormSpec(epsilon, names), x, scale, offset)
 
 
 def batch_norm_inference(
@@ -107,8 +107,18 @@ def batch_norm_inference(
     >>> batch_norm_inference(x, None, None, jnp.array([1.0]), jnp.array([4.0]), epsilon=1e-12).tolist()
     [[0.0], [1.0]]
     """
-    check("batch_norm_inference", "(N, ..., C)", 2, epsilon, x, scale, offset, mean=mean, var=var)
-    return _inference_rule(float(epsilon), x, scale, offset, mean, var)
+    epsilon = check("batch_norm_inference", "(N, ..., C)", 2, epsilon, x, scale, offset, mean=mean, var=var)
+    return _inference_rule(epsilon, x, scale, offset, mean, var)
+
+
+def axis_names(axis_name: str | Sequence[str] | None) -> Names:
+    """Names of mesh axes as a tuple; what is no name, sequence of names or None is refused."""
+    if axis_name is None or isinstance(axis_name, str):
+        return (axis_name,) if axis_name else ()
+    ok = isinstance(axis_name, Sequence) and all(isinstance(name, str) for name in axis_name)
+    fix = 'name axes of the mesh: axis_name="batch"'
+    require(ok, "batch_norm", "a string, a sequence of strings or None for axis_name", described(axis_name), fix)
+    return tuple(axis_name)
 
 
 def _place(where: str, names: Names) -> jax.Array:

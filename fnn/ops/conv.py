@@ -21,14 +21,14 @@ import numpy as np
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import InputError, described, given, integer, require, require_floats
 from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_forms as forms
 from fnn.ops.conv_direct import ConvSpec
 from fnn.ops.pad import MODES, pad
-from fnn.ops.window import Ints, Padding, output_sizes, pad_pairs, sizes_of
+from fnn.ops.window import Ints, Padding, missing_axis, output_sizes, pad_pairs, sizes_of
 
 
 def conv(
@@ -74,7 +74,7 @@ def conv(
      [2. 4. 3.]
      [2. 3. 4.]]
     """
-    stride, dilation = _check("conv", x, kernel, bias, stride, dilation, groups, formulation)
+    stride, dilation, groups = _check("conv", x, kernel, bias, stride, dilation, groups, formulation)
     window = kernel.shape[:-2]
     if isinstance(padding, str) and padding in MODES:
         pairs = pad_pairs("conv", "SAME", x.shape[1:-1], window, stride, dilation)
@@ -119,7 +119,7 @@ def conv_transpose(
     (1, 8, 8, 5)
     """
     name = "conv_transpose"
-    stride, dilation = _check(name, x, kernel, bias, stride, dilation, groups, formulation)
+    stride, dilation, groups = _check(name, x, kernel, bias, stride, dilation, groups, formulation)
     window, inputs = kernel.shape[:-2], x.shape[1:-1]
     extra = sizes_of(name, "output_padding", output_padding, len(window), least=0)
     room = tuple(max(s, d) for s, d in zip(stride, dilation, strict=True))
@@ -136,7 +136,7 @@ def conv_transpose(
             not isinstance(padding, str) or padding == "VALID",
             name,
             "padding VALID, SAME, an integer or pairs",
-            repr(padding),
+            described(padding),
             "use one of these",
         )
         pairs = pad_pairs(name, padding, inputs, window, stride, dilation)
@@ -148,18 +148,22 @@ def conv_transpose(
 
 
 def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
-    require_floats(name, x=x, kernel=kernel, bias=bias)
-    rank = x.ndim - 2
-    require(1 <= rank <= 3, name, "x of shape (N, *spatial, C) with 1 to 3 spatial axes", x.shape, "add or drop axes")
+    require_floats(name, x=x, kernel=kernel, **given(bias=bias))
+    rank = kernel.ndim - 2
+    ok = 1 <= rank <= 3
+    require(ok, name, "a kernel (*window, C/groups, K) with 1 to 3 window axes", kernel.shape, "pass init's kernel")
+    groups = integer(name, "groups", groups, fix="change groups or the number of channels")
+    if x.ndim != rank + 2:
+        expected = f"x of shape (N, *spatial, C) with {rank} spatial axes, as many as the kernel {kernel.shape} has"
+        raise InputError(
+            name, expected, f"x of shape {x.shape}", missing_axis(x.shape, rank, kernel.shape[-2] * groups)
+        )
     require(min(x.shape[1:-1]) >= 1, name, "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
-    require(
-        kernel.ndim == x.ndim, name, f"a kernel (*window, C/groups, K) of rank {x.ndim}", kernel.shape, "reshape it"
-    )
     require(min(kernel.shape[:-2]) >= 1, name, "a window of sizes >= 1", kernel.shape[:-2], "use sizes of 1 or more")
     (stride, dilation) = (sizes_of(name, n, v, rank) for n, v in (("stride", stride), ("dilation", dilation)))
     c, k = x.shape[-1], kernel.shape[-1]
     require(
-        isinstance(groups, int) and groups >= 1 and k % groups == 0,
+        k % groups == 0,
         name,
         f"groups >= 1 that divide {k} output channels",
         groups,
@@ -172,11 +176,11 @@ def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
         f"{c} channels, x of shape {x.shape}",
         "put the channels last, or init the layer with an input like this one",
     )
-    known = formulation is None or formulation in forms.FORMULATIONS
-    require(known, name, f"a formulation among {list(forms.NAMES)}", repr(formulation), "leave it out")
+    known = formulation is None or (isinstance(formulation, str) and formulation in forms.FORMULATIONS)
+    require(known, name, f"a formulation among {list(forms.NAMES)}", described(formulation), "leave it out")
     if bias is not None:
         require(bias.shape == (k,), name, f"a bias of shape {(k,)}", bias.shape, "one entry an output channel")
-    return stride, dilation
+    return stride, dilation, groups
 
 
 def _add(y, bias):

@@ -7,12 +7,14 @@ Shapes: x (..., C), kernel W (C, K), bias b (K,), y and its cotangent dy (..., K
 Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.5.6.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import InputError, given, require, require_floats
 from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
 from fnn.core.sharding import contract
@@ -33,18 +35,22 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
     >>> dense(jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones(4)).shape
     (2, 4)
     """
-    require_floats("dense", x=x, kernel=kernel, bias=bias)
+    require_floats("dense", x=x, kernel=kernel, **given(bias=bias))
     require(kernel.ndim == 2, "dense", "a kernel of shape (C, K)", kernel.shape, "reshape the kernel")
-    require(
-        x.ndim >= 1 and x.shape[-1] == kernel.shape[0],
-        "dense",
-        f"x of shape (..., {kernel.shape[0]}) for a kernel {kernel.shape}",
-        x.shape,
-        "flatten x first, or init the layer with an input of this shape",
-    )
+    if x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
+        expected = f"x of shape (..., {kernel.shape[0]}) for a kernel {kernel.shape}"
+        raise InputError("dense", expected, f"{x.shape}", _missing(x.shape, kernel.shape[0]))
     if bias is not None:
         require(bias.shape == kernel.shape[1:], "dense", f"a bias {kernel.shape[1:]}", bias.shape, "reshape the bias")
     return rule(None, x, kernel, bias)
+
+
+def _missing(shape, c):
+    if c == 1:
+        return "give x a channel axis: x[..., None]"
+    if math.prod(shape) == c:
+        return "give x a batch axis, x[None], and flatten it"
+    return "flatten x first, or init the layer with an input of this shape"
 
 
 def _forward(spec, x, kernel, bias):

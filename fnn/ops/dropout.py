@@ -8,8 +8,6 @@ pass draws the same mask again (inside one compiled program XLA may see that bot
 Source: Srivastava et al., 2014, https://jmlr.org/papers/v15/srivastava14a.html (with the growth in training).
 """
 
-from numbers import Real
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -17,7 +15,7 @@ from jax.sharding import AxisType
 
 from fnn.core.cases import case, random_key
 from fnn.core.dtypes import widen
-from fnn.core.errors import require, require_floats, require_key
+from fnn.core.errors import real, require_floats, require_key
 from fnn.core.rule import Rule
 from fnn.core.sharding import varying
 
@@ -55,9 +53,8 @@ def check_rate(rate: float) -> float:
     Raises:
       InputError: rate outside [0, 1).
     """
-    ok = isinstance(rate, Real) and 0 <= rate < 1
-    require(ok, "dropout", "a rate in [0, 1), the fraction dropped", repr(rate), "use rate=0.5, or 0 to keep all")
-    return float(rate)
+    expected, fix = "a rate in [0, 1), the fraction dropped", "use rate=0.5, or 0 to keep all"
+    return real("dropout", expected, rate, lambda r: 0 <= r < 1, fix)
 
 
 def _drop(rate, x, key):

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import InputError, require_array, require_floats
 from fnn.ops.conv import conv
-from fnn.ops.window import Padding
+from fnn.ops.window import Padding, missing_axis
 
 
 def filter_pool(
@@ -35,9 +35,10 @@ def filter_pool(
     (1, 2, 2, 3)
     """
     require_floats("filter_pool", x=x)
-    is_array = hasattr(filter, "ndim")
-    require(is_array, "filter_pool", "an array for filter", type(filter).__name__, "pass a jax or numpy array")
-    require(filter.ndim == x.ndim - 2, "filter_pool", f"a filter of rank {x.ndim - 2}", filter.shape, "one axis each")
+    require_array("filter_pool", "filter", filter)
+    if filter.ndim != x.ndim - 2:
+        expected = f"x of shape (N, *spatial, C) with as many spatial axes as the filter {filter.shape}"
+        raise InputError("filter_pool", expected, f"x of shape {x.shape}", missing_axis(x.shape, filter.ndim))
     c = x.shape[-1]
     kernel = jnp.broadcast_to(filter[..., None, None], (*filter.shape, 1, c)).astype(x.dtype)
     stride = filter.shape if stride is None else stride

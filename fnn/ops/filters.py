@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import require
+from fnn.core.errors import LARGEST, described, index_of, integer, real, require, require_array
+from fnn.ops.window import integers_of
 
 
 def vertical_edge() -> jax.Array:
@@ -122,8 +123,7 @@ def gaussian(size: int | Sequence[int], sigma: float) -> jax.Array:
      [0.075 0.124 0.075]]
     """
     sizes = _sizes("gaussian", size)
-    ok = isinstance(sigma, int | float) and 0 < sigma < math.inf
-    require(ok, "gaussian", "a finite sigma > 0, in pixels", repr(sigma), "use sigma=1.0, or size / 6")
+    sigma = real("gaussian", "a finite sigma > 0, in pixels", sigma, lambda s: s > 0, "use sigma=1.0, or size / 6")
     out = np.ones(())
     for n in sizes:
         i = np.arange(n) - (n - 1) / 2
@@ -146,10 +146,11 @@ def depthwise_kernel(filter: jax.Array, channels: int) -> jax.Array:
     >>> depthwise_kernel(box(3), 4).shape
     (3, 3, 1, 4)
     """
+    if not isinstance(filter, list | tuple):
+        require_array("depthwise_kernel", "filter", filter)
     filter = jnp.asarray(filter)
     require(filter.ndim >= 1, "depthwise_kernel", "a filter such as (h, w)", filter.shape, "give it spatial axes")
-    ok = isinstance(channels, int) and channels >= 1
-    require(ok, "depthwise_kernel", "channels >= 1", repr(channels), "pass the image's last axis, x.shape[-1]")
+    channels = integer("depthwise_kernel", "channels", channels, fix="pass the image's last axis, x.shape[-1]")
     return jnp.broadcast_to(filter[..., None, None], (*filter.shape, 1, channels))
 
 
@@ -158,7 +159,8 @@ def _table(*rows: tuple) -> jax.Array:
 
 
 def _sizes(where: str, size: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
-    ok = len(sizes) > 0 and all(isinstance(n, int) and n >= 1 for n in sizes)
-    require(ok, where, "a size >= 1, one integer or one for each axis", repr(size), "use size=3 or size=(3, 5)")
+    n = index_of(size)
+    sizes = integers_of(size) if n is None else (n, n)
+    ok = sizes is not None and len(sizes) > 0 and all(1 <= n <= LARGEST for n in sizes)
+    require(ok, where, "a size >= 1, one integer or one for each axis", described(size), "use size=3 or size=(3, 5)")
     return sizes

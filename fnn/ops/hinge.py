@@ -10,15 +10,13 @@ Source: Cortes and Vapnik (1995), https://doi.org/10.1007/BF00994018; Weston and
 for multi-class pattern recognition, as in Stanford's CS231n notes on linear classification.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values
 
@@ -44,8 +42,7 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
     3.0
     """
     require_floats("hinge", logits=logits)
-    ok = isinstance(margin, int | float) and 0 <= margin < math.inf
-    require(ok, "hinge", "a finite margin >= 0", repr(margin), "use margin=1.0")
+    margin = real("hinge", "a finite margin >= 0", margin, lambda m: m >= 0, "use margin=1.0")
     if hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.floating):
         require_floats("hinge", logits=logits, labels=labels)
         expected = f"labels of the logits' shape {logits.shape}, or integer class indices"

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values
 
@@ -50,13 +50,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
     """
     where = "softmax_cross_entropy"
     require_floats(where, logits=logits)
-    require(
-        isinstance(label_smoothing, int | float) and 0 <= label_smoothing < 1,
-        where,
-        "label_smoothing in [0, 1)",
-        repr(label_smoothing),
-        "use a small fraction, such as 0.1",
-    )
+    fix = "use a small fraction, such as 0.1"
+    smoothing = real(where, "label_smoothing in [0, 1)", label_smoothing, lambda e: 0 <= e < 1, fix)
     if hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.floating):
         require_floats(where, logits=logits, labels=labels)
         require(
@@ -69,7 +64,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
         require_values(where, labels, _in_unit_interval, "probabilities in [0, 1]", "normalise the labels")
     else:
         require_classes(where, logits, labels)
-    return cross_entropy_rule(label_smoothing, logits, labels)
+    return cross_entropy_rule(smoothing, logits, labels)
 
 
 def sigmoid_binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ below k. A NaN score counts as ahead of all and as beaten by all, so a broken mo
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import InputError, require_floats
+from fnn.core.errors import integer, require_floats
 from fnn.ops.labels import one_hot, require_classes
 
 
@@ -68,10 +68,7 @@ def top_k_accuracy(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """
     require_floats("top_k_accuracy", logits=logits)
     require_classes("top_k_accuracy", logits, labels)
-    if not (isinstance(k, int) and 1 <= k <= logits.shape[-1]):
-        raise InputError(
-            "top_k_accuracy", f"k from 1 to {logits.shape[-1]}", repr(k), "use at most the number of classes"
-        )
+    k = integer("top_k_accuracy", "k", k, 1, logits.shape[-1], fix="use at most the number of classes")
     return (_rank(logits, labels) < k).astype(jnp.float32)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.cases import case, normal
-from fnn.core.errors import require
+from fnn.core.errors import integer, require
 from fnn.core.kept import cheap
 from fnn.core.rule import Rule
 from fnn.ops.normalise import all_but_last, check, like, normalise, normalise_bwd
@@ -43,8 +43,8 @@ def layer_norm(x: jax.Array, scale: jax.Array | None, offset: jax.Array | None, 
     >>> layer_norm(jnp.array([1.0, 3.0]), None, None, epsilon=1e-12).tolist()
     [-1.0, 1.0]
     """
-    check("layer_norm", "(..., C)", 1, epsilon, x, scale, offset)
-    return _layer_rule(float(epsilon), x, scale, offset)
+    epsilon = check("layer_norm", "(..., C)", 1, epsilon, x, scale, offset)
+    return _layer_rule(epsilon, x, scale, offset)
 
 
 def group_norm(
@@ -64,15 +64,17 @@ def group_norm(
     >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), None, None, groups=2, epsilon=1e-12).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
-    check("group_norm", "(N, *spatial, C)", 2, epsilon, x, scale, offset)
-    check_groups(groups, x.shape[-1])
-    return _group_rule(GroupNormSpec(groups, float(epsilon)), x, scale, offset)
+    epsilon = check("group_norm", "(N, *spatial, C)", 2, epsilon, x, scale, offset)
+    groups = check_groups(groups, x.shape[-1])
+    return _group_rule(GroupNormSpec(groups, epsilon), x, scale, offset)
 
 
-def check_groups(groups: int, channels: int) -> None:
-    """Refuse a number of groups that does not divide the channels."""
-    ok = isinstance(groups, int) and groups >= 1 and channels % groups == 0
-    require(ok, "group_norm", f"groups >= 1 that divide {channels} channels", repr(groups), "choose a divisor of C")
+def check_groups(groups: int, channels: int) -> int:
+    """The number of groups as a Python int; one that does not divide the channels is refused."""
+    groups = integer("group_norm", "groups", groups, fix="choose a divisor of C")
+    ok = channels % groups == 0
+    require(ok, "group_norm", f"groups >= 1 that divide {channels} channels", groups, "choose a divisor of C")
+    return groups
 
 
 def _layer_forward(epsilon, x, scale, offset):

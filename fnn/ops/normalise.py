@@ -12,14 +12,13 @@ Source: Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167, section 3.
 """
 
 import math
-from numbers import Real
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.dtypes import widen
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import real, require, require_floats
 from fnn.core.sharding import result_sharding
 
 Axes = tuple[int, ...]
@@ -97,13 +96,18 @@ def like(argument: jax.Array | None, cotangent: jax.Array) -> jax.Array | None:
     return None if argument is None else cotangent.astype(argument.dtype)
 
 
-def check(where: str, shape: str, rank: int, epsilon: float, x, scale, offset, **statistics) -> None:
-    """Refuse x of fewer than `rank` axes, vectors that are not (C,), integers, and epsilon <= 0."""
+def check(where: str, shape: str, rank: int, epsilon: float, x, scale, offset, **statistics) -> float:
+    """Refuse x of fewer than `rank` axes, vectors that are not (C,), integers, and epsilon <= 0; epsilon as a float."""
     require_floats(where, x=x)
     require(x.ndim >= rank, where, f"x of shape {shape}", x.shape, "add the missing axes, for example x[None]")
     for name, a in {"scale": scale, "offset": offset, **statistics}.items():
         require(a is not None or name not in statistics, where, f"an array for {name}", a, "pass a running average")
-        require_floats(where, **{name: a})
         if a is not None:
+            require_floats(where, **{name: a})
             require(a.shape == x.shape[-1:], where, f"{name} of shape {x.shape[-1:]}", a.shape, "one entry a channel")
-    require(isinstance(epsilon, Real) and epsilon > 0, where, "epsilon > 0", repr(epsilon), "use epsilon=1e-5")
+    return check_epsilon(where, epsilon)
+
+
+def check_epsilon(where: str, epsilon: float) -> float:
+    """epsilon as a Python float; what is no number > 0 is refused."""
+    return real(where, "epsilon > 0", epsilon, lambda e: e > 0, "use epsilon=1e-5")

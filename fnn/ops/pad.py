@@ -20,7 +20,7 @@ from jax import lax
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, require, require_floats
+from fnn.core.errors import InputError, described, require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.window import Pairs, pairs_of
 
@@ -52,13 +52,14 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
     [3. 2. 1. 2. 3. 2.]
     """
     require_floats("pad", x=x)
-    require(mode in MODES, "pad", f"a mode among {MODES}", repr(mode), "use one of these")
+    ok = isinstance(mode, str) and mode in MODES
+    require(ok, "pad", f"a mode among {MODES}", described(mode), "use one of these")
     require(x.ndim >= 3, "pad", "x of shape (N, *spatial, C)", x.shape, "add the axes that are missing")
     require(min(x.shape[1:-1]) >= 1, "pad", "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
     amounts, pairs = pairs, pairs_of(pairs, x.ndim - 2)
     if pairs is None:
         wanted = f"{x.ndim - 2} pairs (before, after) >= 0 for x {x.shape}"
-        raise InputError("pad", wanted, repr(amounts), "give one pair a spatial axis")
+        raise InputError("pad", wanted, described(amounts), "give one pair a spatial axis")
     for n, amounts in zip(x.shape[1:-1], pairs, strict=True):
         most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": max(amounts)}[mode]
         require(

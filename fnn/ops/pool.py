@@ -19,8 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnn.core.errors import require, require_floats
-from fnn.ops.window import Ints, Padding, Pairs, Sizes, output_sizes, pad_pairs, sizes_of
+from fnn.core.errors import InputError, require, require_floats
+from fnn.ops.window import (
+    Ints,
+    Padding,
+    Pairs,
+    Sizes,
+    missing_axis,
+    output_sizes,
+    pad_pairs,
+    require_same_rank,
+    sizes_of,
+)
 
 # Above this, f_1 + f_2 taps in two passes beat f_1 f_2 taps in one: max pooling is 1.4 times as fast in one pass over
 # 3 x 3 and 4 x 4 windows, in two over 5 x 5, and nearly 3 times in two over 7 x 7. It also keeps programs short.
@@ -99,7 +109,7 @@ class Pool:
 
 def geometry(where: str, x: jax.Array, window: Ints, stride: Ints | None, padding: Padding) -> Pool:
     """Check x and the options of a pooling function."""
-    sizes = spatial_sizes(where, x)
+    sizes = spatial_sizes(where, x, require_same_rank(where, window=window, stride=stride))
     window = sizes_of(where, "window", window, len(sizes))
     stride = window if stride is None else sizes_of(where, "stride", stride, len(sizes))
     ones = (1,) * len(sizes)
@@ -114,9 +124,12 @@ def geometry(where: str, x: jax.Array, window: Ints, stride: Ints | None, paddin
     return Pool(sizes, window, stride, pads, output_sizes(where, sizes, window, stride, ones, pads))
 
 
-def spatial_sizes(where: str, x: jax.Array) -> Sizes:
-    """The spatial sizes of x: (N, *spatial, C), one to three of them, none empty."""
+def spatial_sizes(where: str, x: jax.Array, rank: int | None = None) -> Sizes:
+    """The spatial sizes of x: (N, *spatial, C), one to three of them, `rank` if that is known, none empty."""
     require_floats(where, x=x)
+    if rank is not None and x.ndim != rank + 2 and 1 <= rank <= 3:
+        expected = f"x of shape (N, *spatial, C) with {rank} spatial axes, one for each entry of its options"
+        raise InputError(where, expected, f"x of shape {x.shape}", missing_axis(x.shape, rank))
     require(
         3 <= x.ndim <= 5,
         where,

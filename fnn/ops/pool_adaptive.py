@@ -61,7 +61,7 @@ def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     >>> adaptive_avg_pool(jnp.arange(5.0).reshape(1, 5, 1), 2).ravel().tolist()
     [1.0, 3.0]
     """
-    sizes = spatial_sizes("adaptive_avg_pool", x)
+    sizes = spatial_sizes("adaptive_avg_pool", x, len(output_size) if isinstance(output_size, tuple) else None)
     outputs = sizes_of("adaptive_avg_pool", "output_size", output_size, len(sizes))
     pairs = [*zip(sizes, outputs, strict=True)]
     if set(outputs) == {1}:

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 
 from fnn.core.cases import case, normal
 from fnn.core.dtypes import widen
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import InputError, described, index_of, require_floats
 from fnn.core.rule import Rule
+
+MOST_AXES = 32  # of any array that JAX takes through NumPy's interface
 
 
 def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
@@ -89,9 +91,19 @@ def _log_softmax_bwd(axis, saved, dy):
 
 def _call(where: str, rule: Rule, x: jax.Array, axis: int) -> jax.Array:
     require_floats(where, x=x)
-    ok = isinstance(axis, int) and -x.ndim <= axis < x.ndim
-    require(ok, where, "one of the axes of x", f"axis={axis!r} for x of shape {x.shape}", "use axis=-1 for the last")
+    axis = check_axis(where, axis, -x.ndim, x.ndim - 1, x.shape)
     return rule(axis, x)
+
+
+def check_axis(
+    where: str, axis: int, least: int = -MOST_AXES, most: int = MOST_AXES - 1, shape: tuple | None = None
+) -> int:
+    """The axis as a Python int, in the given bounds."""
+    n = axis if type(axis) is int else index_of(axis)
+    if n is None or not least <= n <= most:
+        got = f"axis={described(axis)}" + ("" if shape is None else f" for x of shape {shape}")
+        raise InputError(where, "one of the axes of x", got, "use axis=-1 for the last")
+    return n
 
 
 def _reference(axis, x):

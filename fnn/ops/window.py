@@ -6,7 +6,10 @@ inputs and fits floor((n + p - e) / s) + 1 times (Dumoulin and Visin, 2016, http
 
 from collections.abc import Sequence
 
-from fnn.core.errors import InputError, require
+import jax
+import numpy as np
+
+from fnn.core.errors import LARGEST, InputError, described, index_of, require
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[tuple[int, int]]
@@ -16,10 +19,67 @@ Pairs = tuple[tuple[int, int], ...]
 
 def sizes_of(where: str, name: str, value: int | Sequence[int], rank: int, least: int = 1) -> Sizes:
     """One integer for each of `rank` spatial axes; a single integer counts for all of them."""
-    came = (value,) * rank if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else None
-    ok = came is not None and len(came) == rank and all(isinstance(n, int) and n >= least for n in came)
-    require(ok, where, f"{name} >= {least}, one integer or {rank}", repr(value), f"pass {name}={least} or more")
+    if type(value) is int and least <= value <= LARGEST:
+        return (value,) * rank
+    came = sizes_given(where, name, value, least)
+    if isinstance(came, int):
+        return (came,) * rank
+    ok = len(came) == rank
+    require(ok, where, f"{name} >= {least}, one integer or {rank}", described(value), f"pass {name}={least} or more")
     return came
+
+
+def sizes_given(where: str, name: str, value: object, least: int = 1) -> int | Sizes:
+    """An option of a layer, whose number of spatial axes is not known yet: one integer, or 1 to 3 as a tuple.
+
+    Raises:
+      InputError: anything else.
+    """
+    n = index_of(value)
+    came = integers_of(value) if n is None else (n,)
+    ok = came is not None and 1 <= len(came) <= 3 and all(least <= n <= LARGEST for n in came)
+    expected, fix = f"{name} >= {least}, one integer or one a spatial axis", f"pass {name}={least} or more"
+    require(ok, where, expected, described(value), fix)
+    return came if n is None else n
+
+
+def padding_given(where: str, padding: object, *names: str) -> Padding:
+    """Padding of a layer, whose number of spatial axes is not known yet: one of the names, an integer, or 1 to 3 pairs.
+
+    Raises:
+      InputError: anything else.
+    """
+    n = None if isinstance(padding, str) else index_of(padding)
+    if padding in names if isinstance(padding, str) else n is not None and 0 <= n <= LARGEST:
+        return padding if n is None else n
+    pairs = pairs_of(padding, len(padding)) if isinstance(padding, Sequence) and 1 <= len(padding) <= 3 else None
+    if pairs is None:
+        expected = f"padding {', '.join(names)}, an integer >= 0, or a pair (before, after) >= 0 a spatial axis"
+        raise InputError(where, expected, described(padding), "use one of these")
+    return pairs
+
+
+def require_same_rank(where: str, **options: object) -> int | None:
+    """The number of spatial axes that options of a layer agree on; None where all hold for any number.
+
+    Raises:
+      InputError: tuples of different lengths.
+    """
+    lengths = {name: len(value) for name, value in options.items() if isinstance(value, tuple)}
+    ok = len(set(lengths.values())) <= 1
+    require(ok, where, "options for the same number of spatial axes", f"{lengths}", "give each one entry an axis")
+    return next(iter(lengths.values()), None)
+
+
+def missing_axis(shape: tuple, rank: int, channels: int | None = None) -> str:
+    """What to do about an x whose shape is not (N, *spatial, C) with `rank` spatial axes."""
+    if len(shape) != rank + 1:
+        return "add or drop axes"
+    if channels is not None and shape[-1] == channels:
+        return "give x a batch axis: x[None]"
+    if channels == 1:
+        return "give x a channel axis: x[..., None]"
+    return "give x a batch axis: x[None], or a channel axis: x[..., None]"
 
 
 def pad_pairs(
@@ -46,14 +106,15 @@ def pad_pairs(
         return tuple((t // 2, t - t // 2) for t in total)
     if name == "CAUSAL" and len(sizes) == 1:
         return ((extents[0] - 1, 0),)
-    if isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0:
-        return ((padding, padding),) * len(sizes)
+    amount = None if name else index_of(padding)
+    if amount is not None and 0 <= amount <= LARGEST:
+        return ((amount, amount),) * len(sizes)
     pairs = pairs_of(padding, len(sizes))
     if pairs is None:
         raise InputError(
             where,
             f"padding VALID, SAME, CAUSAL (1-D), an integer >= 0, or {len(sizes)} pairs (before, after) >= 0",
-            repr(padding),
+            described(padding),
             "use one of these",
         )
     return pairs
@@ -61,8 +122,11 @@ def pad_pairs(
 
 def pairs_of(came: object, rank: int) -> Pairs | None:
     """`rank` pairs (before, after) of integers >= 0 as a tuple of tuples; None if something else came."""
-    ok = isinstance(came, Sequence) and len(came) == rank and all(_is_pair(p) for p in came)
-    return tuple((before, after) for before, after in came) if ok else None
+    if not isinstance(came, Sequence) or isinstance(came, str) or len(came) != rank:
+        return None
+    pairs = tuple(integers_of(pair) for pair in came)
+    ok = all(pair is not None and len(pair) == 2 and all(0 <= n <= LARGEST for n in pair) for pair in pairs)
+    return pairs if ok else None
 
 
 def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilation: Sizes, pads: Pairs) -> Sizes:
@@ -85,5 +149,11 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
     return tuple(out)
 
 
-def _is_pair(p: object) -> bool:
-    return isinstance(p, Sequence) and len(p) == 2 and all(isinstance(n, int) and n >= 0 for n in p)
+def integers_of(value: object) -> Sizes | None:
+    """A sequence of integers, also as a NumPy or JAX array of one axis; None if something else came."""
+    if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer) and value.ndim == 1:
+        value = value.tolist()
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    came = tuple(index_of(n) for n in value)
+    return None if None in came else came
