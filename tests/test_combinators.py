@@ -191,7 +191,10 @@ ERRORS = {
     "norm of a scalar": (lambda: fnn.group_norm(1).init(KEY, ()), r"x of shape \(\.\.\., C\)"),
     "no key": (lambda: fnn.serial(fnn.dense(2)).init(None, X), "one random key"),
     "a seed": (lambda: fnn.dense(2).init(0, X), r"got 0; pass jax.random.key\(seed\)"),
-    "no shape": (lambda: fnn.dense(2).init(KEY, "image"), "an array, a jax.ShapeDtypeStruct, a shape tuple of integers, or a tree"),
+    "no shape": (
+        lambda: fnn.dense(2).init(KEY, "image"),
+        "an array, a jax.ShapeDtypeStruct, a shape tuple of integers, or a tree",
+    ),
     "integers": (lambda: fnn.dense(2).init(KEY, jnp.ones((2, 3), int)), "a floating-point x; got int32"),
     "no axis": (lambda: fnn.dense(2).init(KEY, ()), r"dense expected x of shape \(\.\.\., C\)"),
     "no features": (lambda: fnn.dense(0), "features >= 1"),

@@ -22,7 +22,7 @@ from fnn.check.compare import GRADIENT, gradient_of, objective
 from fnn.check.measure import Judged, Measured
 from fnn.check.probe import PARAMS, PROBE, Probed, Seen, split, walk
 from fnn.check.report import Leaf, Outcome, ulps_text
-from fnn.core.errors import require
+from fnn.core.errors import integer
 from fnn.core.layer import Layer, Params, State
 from fnn.core.rule import gradients
 from fnn.inspect.table import table
@@ -143,7 +143,7 @@ def audit(
     >>> bool(result), [row.path for row in result.rows]
     (True, ['hidden', 'act', '(loss)'])
     """
-    require(isinstance(rounds, int) and rounds >= 1, "audit", "rounds >= 1", rounds, "time at least one round")
+    rounds = integer("audit", "rounds", rounds, fix="time at least one round")
     _, params, (x, labels, state, key) = objective("audit", layer, params, state, batch, loss, key)
     probed = Probed(layer, params, state, x, key)
     f, slots, rest = objective("audit", probed.layer, probed.params, state, (x, labels), loss, key)

@@ -19,8 +19,8 @@ from fnn.check.differences import slope, steps_for
 from fnn.check.measure import Judged, Measured, peak_of, wide_types, widen
 from fnn.check.program import first_line
 from fnn.check.report import Finding, Leaf, Report, leaf_table
-from fnn.core.errors import require
-from fnn.core.layer import Layer, Params, State
+from fnn.core.errors import require, require_function, require_key, require_leaves
+from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.core.rule import gradients
 from fnn.train.batch import mean, split_batch
 
@@ -120,9 +120,13 @@ def objective(
     Raises:
       InputError: a model without parameters, or a batch that is no pair (x, labels) of equal length.
     """
+    require_layer(where, "layer", layer)
+    require_function(where, "loss", loss, "outputs", "labels")
+    require_leaves(where, params=params, state=state)
+    if key is not None:
+        require_key(where, key)
     x, labels, _ = split_batch(where, batch)
     require(len(jax.tree.leaves(params)) > 0, where, "a model with parameters", "none", "add a layer that has some")
-    require(isinstance(layer, Layer), where, "a Layer", type(layer).__name__, "pass what fnn.serial returns")
     require(callable(loss), where, "a function loss(outputs, labels)", repr(loss), "pass fnn.softmax_cross_entropy")
 
     def f(params: Params, rest: tuple) -> jax.Array:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
 
-from fnn.core.errors import require
+from fnn.core.errors import described, index_of, require
 from fnn.core.rule import Rule, rules
 
 _GAP = " | "
@@ -121,9 +121,10 @@ def explain(name: str, *, case: int = 0) -> Explanation:
     """
     rule = _find(name)
     count = len(rule.cases)
-    ok = isinstance(case, int) and 0 <= case < count
-    require(ok, "explain", f"a case of {name!r} from 0 to {count - 1}", repr(case), "choose another case")
-    chosen = rule.cases[case]
+    n = index_of(case)
+    ok = n is not None and 0 <= n < count
+    require(ok, "explain", f"a case of {name!r} from 0 to {count - 1}", described(case), "choose another case")
+    chosen = rule.cases[n]
     args = chosen.sample(0)
     outputs = jax.eval_shape(partial(rule.forward, chosen.spec), *args)
     return Explanation(
@@ -139,7 +140,7 @@ def explain(name: str, *, case: int = 0) -> Explanation:
 
 def _find(name: str) -> Rule:
     known = rules()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4)
         close += [other for other in known if str(name) in other and other not in close]
         fix = f"did you mean {' or '.join(map(repr, close))}?" if close else f"choose one of {sorted(known)}"

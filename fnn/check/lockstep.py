@@ -27,10 +27,11 @@ import optax
 from fnn.check.automatic import automatic
 from fnn.check.noise import coarsest, nudged, order_is_free, rows
 from fnn.check.report import plain
-from fnn.core.errors import require
+from fnn.core.errors import integer, real, require
 from fnn.core.layer import Layer, Params
 from fnn.core.rule import gradients
 from fnn.inspect.table import table
+from fnn.train.arguments import require_batches
 from fnn.train.batch import split_batch
 from fnn.train.step import TrainState, init_state, make_step
 
@@ -170,8 +171,9 @@ def lockstep(
     >>> bool(result), result.noise, len(result.steps)
     (True, 'order', 5)
     """
-    ok = isinstance(steps, int) and steps >= 1 and factor > 0
-    require(ok, "lockstep", "steps >= 1 and factor > 0", f"{steps!r} and {factor!r}", "leave them at 50 and 30")
+    require_batches("lockstep", batches)
+    steps = integer("lockstep", "steps", steps, fix="leave it at 50")
+    factor = real("lockstep", "factor > 0", factor, lambda f: f > 0, "leave it at 30")
     stream = itertools.islice(_stream(batches), steps)
     first = next(stream, None)
     require(first is not None, "lockstep", "at least one batch", "none", "pass a list of batches (x, labels)")

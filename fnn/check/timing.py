@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from fnn.core.errors import require
+from fnn.core.errors import integer, require, require_function
 from fnn.core.rule import gradients
 
 
@@ -33,7 +33,8 @@ def time_modes(f: Callable, *args: Any, rounds: int = 20) -> dict[str, float]:
     >>> sorted(time_modes(f, jnp.ones((3, 2)), rounds=3))
     ['auto', 'hand']
     """
-    require(isinstance(rounds, int) and rounds >= 1, "time_modes", "rounds >= 1", rounds, "time at least one round")
+    require_function("time_modes", "f", f)
+    rounds = integer("time_modes", "rounds", rounds, fix="time at least one round")
     seconds: dict[str, list[float]] = {"hand": [], "auto": []}
 
     def call(mode: str) -> float:

@@ -135,16 +135,16 @@ def require_flag(where: str, name: str, value: object, fix: str = "pass True or 
 def require_function(
     where: str, name: str, f: object, *args: str, keywords: tuple[str, ...] = (), optional: bool = False
 ) -> None:
-    """Refuse what cannot be called, classes, and functions that do not take these positional and keyword arguments."""
+    """Refuse what cannot be called, classes, and functions that do not take these arguments, where any are given."""
     if f is None and optional:
         return
     call = ", ".join([*args, *(f"{keyword}=" for keyword in keywords)])
-    wanted = f"a function {name}({call})" + (" or None" if optional else "")
+    wanted = (f"a function {name}({call})" if call else f"a function {name}") + (" or None" if optional else "")
     if not callable(f):
         raise InputError(where, wanted, described(f), f"pass a function for {name}")
     if isinstance(f, type):
         raise InputError(where, wanted, described(f), "pass a function; a class may have to be called first")
-    if not _takes(f, len(args), keywords):
+    if call and not _takes(f, len(args), keywords):
         fix = f"wrap it: lambda {call}: ..., or call it if it makes such a function"
         raise InputError(where, wanted, f"{described(f)} of other arguments", fix)
 
@@ -218,7 +218,9 @@ def described(value: object) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # whatever the caller's own __repr__ raises must not hide our message
         text = f"a {type(value).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... (a {type(value).__name__})"
+    if len(text) <= _LONGEST:
+        return text
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if hasattr(value, "__len__") else f", {text[:_LONGEST]}...")
 
 
 def _takes(f: Callable, n: int, keywords: tuple[str, ...]) -> bool:

@@ -146,6 +146,8 @@ def require_layer(where: str, name: str, value: Any) -> None:
         fix = f"unpack it: {where}(*layers)" if where in ("serial", "parallel") else "join them: fnn.serial(*layers)"
     elif callable(value) and own.startswith("fnn.layers"):
         fix = f"call it: {known}() makes a layer, {known} does not"
+    elif callable(value) and known and own.startswith("jax"):
+        fix = f"use fnn's layer where there is one, fnn.{known}(), or wrap it: fnn.lift(lambda params, x: {known}(x))"
     elif callable(value) and known:
         fix = f"call it if it makes a layer; a function of arrays becomes one: fnn.lift(lambda params, x: {known}(x))"
     raise InputError(where, f"a Layer for {name}", described(value), fix)

@@ -1,8 +1,8 @@
 """A rule is an operation with its derivative written by hand; `gradients` chooses who differentiates."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.cases import Case
-from fnn.core.errors import InputError, require
+from fnn.core.errors import InputError, described, require, require_function
 from fnn.core.sharding import align
 
 Mode = Literal["hand", "auto"]
@@ -33,8 +33,7 @@ _registry: dict[str, "Rule"] = {}
 _NUMPY = (np.ndarray, np.generic)
 
 
-@contextmanager
-def gradients(mode: Mode | Mapping[str, Mode]) -> Iterator[None]:
+def gradients(mode: Mode | Mapping[str, Mode]) -> AbstractContextManager[None]:
     """Choose hand-written or automatic gradients for everything traced or run inside the block.
 
     Already jitted functions obey too: they are traced once a mode, and going back finds the first compilation again.
@@ -54,15 +53,23 @@ def gradients(mode: Mode | Mapping[str, Mode]) -> Iterator[None]:
     >>> float(slope)
     1.0
     """
-    old = _modes.value
     if isinstance(mode, Mapping):
         unknown = sorted(set(mode) - set(_registry), key=str)
         require(not unknown, "gradients", f"rule names among {sorted(_registry)}", unknown, "name a registered rule")
+        mode = dict(mode)
+    for value in mode.values() if isinstance(mode, dict) else (mode,):
+        ok = isinstance(value, str) and value in ("hand", "auto")
+        require(ok, "gradients", '"hand" or "auto"', described(value), "choose one of the two")
+    return _entered(mode)
+
+
+@contextmanager
+def _entered(mode: Mode | dict[str, Mode]) -> Iterator[None]:
+    old = _modes.value
+    if isinstance(mode, dict):
         new = dataclasses.replace(old, named=tuple(sorted({**dict(old.named), **mode}.items())))
     else:
         new = _Modes(mode)
-    for value in (new.default, *dict(new.named).values()):
-        require(value in ("hand", "auto"), "gradients", '"hand" or "auto"', repr(value), "choose one of the two")
     with _modes(new):
         yield
 
@@ -92,7 +99,7 @@ class Rule:
     Called on arrays, outside any transformation, `fwd` ("hand") or `forward` ("auto") runs as one compiled program.
 
     Raises:
-      InputError: no cases, or another rule already has this name.
+      InputError: no cases, what is no function, or another rule already has this name.
     """
 
     name: str
@@ -105,14 +112,19 @@ class Rule:
     _eager: dict[Mode, Callable] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
+        ok = isinstance(self.name, str) and self.name != ""
+        require(ok, "Rule", "a name, a string", described(self.name), 'call it by its operation: name="conv"')
         where = f"Rule {self.name!r}"
+        for name in ("forward", "fwd", "reference"):
+            require_function(where, name, getattr(self, name))
+        require_function(where, "bwd", self.bwd, "spec", "residuals", "cotangent")
+        ok = isinstance(self.cases, Sequence) and all(isinstance(case, Case) for case in self.cases)
+        require(ok, where, "a tuple of cases", described(self.cases), "make each with fnn.core.cases.case(spec, shape)")
+        object.__setattr__(self, "cases", tuple(self.cases))
         require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
         old = _registry.get(self.name)
-        if old is not None and (old.fwd.__module__, old.fwd.__qualname__) != (
-            self.fwd.__module__,
-            self.fwd.__qualname__,
-        ):
-            raise InputError(where, "a new name", f"one registered by {old.fwd.__module__}", "choose another name")
+        if old is not None and _origin(old.fwd) != _origin(self.fwd):
+            raise InputError(where, "a new name", f"one registered by {_origin(old.fwd)[0]}", "choose another name")
 
         object.__setattr__(self, "_hand", by_hand(self.fwd, self.bwd))
         eager = {"hand": _output_of(self.fwd), "auto": self.forward}
@@ -121,6 +133,9 @@ class Rule:
 
     def __call__(self, spec: Hashable, *args: Any) -> Any:
         """Run the operation, differentiated as `gradients` says."""
+        if type(spec).__hash__ is None:
+            fix = "pass a frozen value: a tuple, a frozen dataclass"
+            raise InputError(f"rule {self.name!r}", "a hashable spec as first argument", described(spec), fix)
         # Outside jit a NumPy array would bring NumPy's arithmetic along: other promotion, no bfloat16 products.
         args = tuple(jnp.asarray(a) if isinstance(a, _NUMPY) else a for a in args)
         mode = _modes.value.of(self.name)
@@ -135,6 +150,10 @@ def by_hand(fwd: Callable, bwd: Callable) -> Callable:
     hand = jax.custom_vjp(_output_of(fwd), nondiff_argnums=(0,))
     hand.defvjp(fwd, bwd)
     return lambda spec, *args: hand(spec, *align(*args))
+
+
+def _origin(f: Callable) -> tuple[str, str]:
+    return f.__module__, getattr(f, "__qualname__", repr(f))
 
 
 def _output_of(fwd: Callable) -> Callable:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from fnn.core.layer import Layer, Params, State
+from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.inspect.observe import observe
 
 
@@ -33,6 +33,7 @@ def activations(layer: Layer, params: Params, state: State, x: Any) -> dict[str,
     >>> {path: a.shape for path, a in seen.items()}
     {'hidden': (5, 4), 'out': (5, 2)}
     """
+    require_layer("activations", "layer", layer)
     paths = []
 
     def wrap(path: str, leaf: Layer, copies: int) -> Layer:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fnn.core.layer import Layer
+from fnn.core.layer import Layer, require_layer
 
 Wrap = Callable[[str, Layer, int], Layer]
 
@@ -20,6 +20,8 @@ def observe(layer: Layer, wrap: Wrap) -> Layer:
     >>> paths
     [('body/serial/00_dense', 4), ('out', 1)]
     """
+
+    require_layer("observe", "layer", layer)
 
     def walk(layer: Layer, path: tuple[str, ...], copies: int) -> Layer:
         if not layer.children or layer.rebuild is None:

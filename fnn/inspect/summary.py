@@ -6,8 +6,7 @@ from typing import Any
 
 import jax
 
-from fnn.core.errors import require
-from fnn.core.layer import Layer, Params, Spec, State, spec_of
+from fnn.core.layer import Layer, Params, Spec, State, require_layer, spec_of
 from fnn.core.rule import gradients
 from fnn.inspect.observe import observe
 from fnn.inspect.operations import multiply_adds
@@ -50,7 +49,7 @@ def summary(layer: Layer, x: Any) -> str:
     -------------------------------------------------------
     total          (1, 2)          26    104             20
     """
-    require(isinstance(layer, Layer), "summary", "a Layer first", repr(layer), "call summary(layer, x)")
+    require_layer("summary", "layer", layer)
     rows: dict[str, _Row] = {}  # by path: a transformation may trace a leaf more than once
 
     def wrap(path: str, leaf: Layer, copies: int) -> Layer:

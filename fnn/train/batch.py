@@ -1,5 +1,6 @@
 """What a batch is: a pair (x, labels), arrays or trees of arrays that share their leading axis."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, require
+from fnn.core.errors import InputError, described, require, require_function, require_leaves
 
 
 def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
@@ -20,6 +21,7 @@ def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
         got = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else type(batch).__name__
         raise InputError(where, "a batch (x, labels)", got, "yield pairs of arrays")
     x, labels = batch
+    require_leaves(where, x=x, labels=labels)
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(part)] for part in (x, labels)]
     sizes = {shape[0] if shape else None for part in shapes for shape in part}
     require(
@@ -46,10 +48,11 @@ def named_functions(where: str, metrics: Any) -> tuple:
     Raises:
       InputError: not a mapping from names to functions.
     """
-    items = tuple(metrics.items()) if hasattr(metrics, "items") else None
-    ok = items is not None and all(isinstance(name, str) and callable(f) for name, f in items)
-    require(ok, where, "metrics {name: f(outputs, labels)}", repr(metrics), "pass a dict of functions by name")
-    return items
+    ok = isinstance(metrics, Mapping) and all(isinstance(name, str) and callable(f) for name, f in metrics.items())
+    require(ok, where, "metrics {name: f(outputs, labels)}", described(metrics), "pass a dict of functions by name")
+    for name, f in metrics.items():
+        require_function(where, f"metrics[{name!r}]", f, "outputs", "labels")
+    return tuple(metrics.items())
 
 
 def _words(shapes: list) -> str:

@@ -7,13 +7,14 @@ a larger one is fetched from the operating system anew in every step, and touchi
 Measured in benchmarks/results/report.md, where every peer library runs with and without them.
 """
 
+import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import jax
 
-from fnn.core.errors import require
+from fnn.core.errors import InputError, described, require
 
 _TUNED = {
     "cpu": {
@@ -51,7 +52,7 @@ def compiler_options(program: jax.stages.Traced | None = None, *, platform: str 
     """
     where = "compiler_options"
     ok = platform is None or isinstance(platform, str)
-    require(ok, where, '"cpu", "gpu", "tpu" or None', repr(platform), "name the platform")
+    require(ok, where, '"cpu", "gpu", "tpu" or None', described(platform), "name the platform")
     ok = program is None or isinstance(program, jax.stages.Traced)
     require(ok, where, "a traced program", type(program).__name__, "pass jax.jit(f).trace(*args)")
     options = dict(_TUNED.get(platform or _default_platform(), {}))
@@ -63,9 +64,18 @@ def compiler_options(program: jax.stages.Traced | None = None, *, platform: str 
 
 
 def validate(options: Mapping[str, str] | None) -> None:
-    """Refuse what is neither None nor a mapping of names."""
+    """Refuse what is neither None nor a mapping from names to values that this compiler takes."""
     ok = options is None or (isinstance(options, Mapping) and all(isinstance(name, str) for name in options))
-    require(ok, "make_step", "compiler_options {name: value} or None", repr(options), "pass {} for none at all")
+    require(ok, "make_step", "compiler_options {name: value} or None", described(options), "pass {} for none at all")
+    for name, value in (options or {}).items():
+        ok = isinstance(value, str | int | float)
+        expected = f"a string or a number for compiler option {name}"
+        require(ok, "make_step", expected, described(value), "write the value as a string")
+        if not _known(name, value):
+            ours = [*(option for tuned in _TUNED.values() for option in tuned), _PIECE]
+            close = difflib.get_close_matches(name, ours, 1)
+            fix = f"did you mean {close[0]}?" if close and close[0] != name else "check its name and its value"
+            raise InputError("make_step", "compiler_options that this XLA knows", f"{name}={value!r}", fix)
 
 
 def _default_platform() -> str:
@@ -76,7 +86,7 @@ def _default_platform() -> str:
 
 
 @cache
-def _known(name: str, value: str) -> bool:
+def _known(name: str, value: Any) -> bool:
     """Whether this compiler takes the option: an unknown name raises when the first program is compiled."""
     try:
         jax.jit(lambda x: x, compiler_options={name: value}).lower(jax.ShapeDtypeStruct((), "float32")).compile()

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import require
-from fnn.core.layer import Layer, Params, State
+from fnn.core.errors import require, require_leaves
+from fnn.core.layer import Layer, Params, State, require_layer
+from fnn.train.arguments import require_batches
 from fnn.train.batch import mean, named_functions, split_batch
 from fnn.train.step import Measure
 
@@ -35,6 +36,9 @@ def evaluate(
     >>> evaluate(fnn.identity(), {}, {}, batches, {"error": lambda y, label: y[:, 0] != label})
     {'error': 0.75}
     """
+    require_layer("evaluate", "layer", layer)
+    require_leaves("evaluate", params=params, state=state)
+    require_batches("evaluate", batches)
     functions = named_functions("evaluate", metrics)
     means, sizes = [], []
     for batch in batches:

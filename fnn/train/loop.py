@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from fnn.core.errors import require
+from fnn.train.arguments import check_fit
 from fnn.train.batch import split_batch
 from fnn.train.progress import Display, make_display
-from fnn.train.step import TrainState
+from fnn.train.step import TrainState, require_state
 
 _RESERVED = {"epoch", "step", "images_per_second", "seconds"}
 
@@ -92,8 +93,8 @@ def fit(
     >>> [row["step"] for row in history], history[2]["loss"] < history[0]["loss"]
     ([1, 2, 3], True)
     """
-    ok = isinstance(epochs, int) and isinstance(first_epoch, int) and 0 <= first_epoch <= epochs and epochs >= 1
-    require(ok, "fit", "epochs >= 1 and 0 <= first_epoch <= epochs", f"{epochs} and {first_epoch}", "count from 0")
+    epochs, first_epoch, callbacks = check_fit(step, epochs, first_epoch, batches, evaluate, callbacks)
+    require_state("fit", train_state)
     passes = batches.epoch if hasattr(batches, "epoch") else lambda epoch: batches
     require(
         hasattr(batches, "epoch") or not hasattr(batches, "__next__") or epochs - first_epoch == 1,

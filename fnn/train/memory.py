@@ -2,7 +2,7 @@
 
 import ctypes
 
-from fnn.core.errors import require
+from fnn.core.errors import LARGEST, described, index_of, require
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST_PIECE = 32 << 20  # the most that glibc allows for the second
@@ -31,11 +31,12 @@ def keep_memory(size: int = 1 << 30) -> bool:
     >>> keep_memory()  # doctest: +SKIP
     True
     """
-    ok = isinstance(size, int) and not isinstance(size, bool) and 1 <= size < 1 << 31
-    require(ok, "keep_memory", "a number of bytes from 1 to 2147483647", repr(size), "leave it out for 1 GiB")
+    n = index_of(size)
+    ok = n is not None and 1 <= n <= LARGEST
+    require(ok, "keep_memory", f"a number of bytes from 1 to {LARGEST}", described(size), "leave it out for 1 GiB")
     try:
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # noqa: B018  (another C library may have a mallopt that means something else)
-        return bool(libc.mallopt(_MMAP_THRESHOLD, _LARGEST_PIECE) and libc.mallopt(_TRIM_THRESHOLD, size))
+        return bool(libc.mallopt(_MMAP_THRESHOLD, _LARGEST_PIECE) and libc.mallopt(_TRIM_THRESHOLD, n))
     except (AttributeError, OSError, TypeError):  # no such function; no C library to open (Windows)
         return False

@@ -17,6 +17,7 @@ from fnn.core.errors import require
 from fnn.core.layer import Layer, Params, State
 from fnn.core.sharding import varying
 from fnn.train import compiler
+from fnn.train.arguments import check_init, check_step
 from fnn.train.batch import mean, named_functions, split_batch
 
 Measure = Callable[[Any, Any], jax.Array]
@@ -48,11 +49,15 @@ def init_state(layer: Layer, optimizer: optax.GradientTransformation, key: jax.A
       key: one half initialises the layer, the other becomes the key of the run.
       x: an example batch, its `jax.ShapeDtypeStruct`, or its shape.
 
+    Raises:
+      InputError: no Layer, an optimiser that was not called (`optax.sgd`), a seed for the key, no example input.
+
     >>> import jax, fnn, optax
     >>> now = init_state(fnn.dense(2), optax.sgd(0.1), jax.random.key(0), (1, 3))
     >>> now.params["kernel"].shape, int(now.step)
     ((3, 2), 0)
     """
+    check_init(layer, optimizer, key)
     init_key, run_key = jax.random.split(key)
     params, state = layer.init(init_key, x)
     # Some optimisers keep the parameters themselves; a buffer may be donated only once.
@@ -90,7 +95,8 @@ def make_step(
       `step.lower(train_state, batch)` gives its program without running it, a `jax.stages.Lowered`.
 
     Raises:
-      InputError: a metric called "loss", compiler_options that are no mapping; when called, a batch that is no pair
+      InputError: no Layer, functions that cannot be called so, an optimiser that was not called (`optax.sgd`), a metric
+        called "loss", compiler_options that this compiler does not take; when called, a batch that is no pair
         (x, labels) of equal length, or empty.
 
     >>> import jax, jax.numpy as jnp, fnn, optax
@@ -100,7 +106,8 @@ def make_step(
     >>> int(now.step), sorted(measures)
     (1, ['loss'])
     """
-    functions = named_functions("make_step", metrics or {})
+    check_step(layer, loss, optimizer, penalty)
+    functions = named_functions("make_step", {} if metrics is None else metrics)
     require(
         "loss" not in dict(functions), "make_step", "metrics with other names", "loss", "the loss is reported anyway"
     )
@@ -145,11 +152,7 @@ def make_step(
         return by_shape[shapes]
 
     def checked(train_state: TrainState, batch: tuple) -> tuple[Callable, tuple]:
-        counter = getattr(train_state, "step", None)
-        deleted = isinstance(counter, jax.Array) and not isinstance(counter, jax.core.Tracer) and counter.is_deleted()
-        alive = isinstance(train_state, TrainState) and not deleted
-        got = "one that was donated to an earlier step" if isinstance(train_state, TrainState) else type(train_state)
-        require(alive, "step", "a TrainState with live arrays", got, "pass the one that the last step returned")
+        require_state("step", train_state)
         x, labels, _ = split_batch("step", batch)
         return jitted(train_state, x, labels), (train_state, x, labels)
 
@@ -163,6 +166,15 @@ def make_step(
 
     step.lower = lower
     return step
+
+
+def require_state(where: str, train_state: Any) -> None:
+    """Refuse what is no TrainState, and one whose arrays an earlier step took."""
+    counter = getattr(train_state, "step", None)
+    deleted = isinstance(counter, jax.Array) and not isinstance(counter, jax.core.Tracer) and counter.is_deleted()
+    alive = isinstance(train_state, TrainState) and not deleted
+    got = "one that was donated to an earlier step" if isinstance(train_state, TrainState) else type(train_state)
+    require(alive, where, "a TrainState with live arrays", got, "pass the one that the last step returned")
 
 
 def _unless_broken(ok: jax.Array, advance: Callable, old: tuple, *args: Any) -> tuple:

@@ -1,0 +1,56 @@
+"""What training takes, checked where it is passed: a class, a list or a missing call is named before the first step."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from fnn.core.errors import InputError, described, integer, require, require_function, require_key
+from fnn.core.layer import require_layer
+
+
+def require_optimizer(where: str, optimizer: Any) -> None:
+    """Refuse what has not the two functions of an optax optimiser."""
+    if not isinstance(optimizer, type) and all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        return
+    fix = "pass an optimiser, for example optax.adam(1e-3)"
+    if callable(optimizer) and hasattr(optimizer, "__name__"):
+        fix = f"call it: {optimizer.__name__}(...) makes an optimiser, {optimizer.__name__} does not"
+    raise InputError(where, "an optimiser with the functions init and update", described(optimizer), fix)
+
+
+def check_init(layer: Any, optimizer: Any, key: Any) -> None:
+    """The arguments of `init_state`, but for x, which the layer checks."""
+    require_layer("init_state", "layer", layer)
+    require_optimizer("init_state", optimizer)
+    require_key("init_state", key)
+
+
+def check_step(layer: Any, loss: Any, optimizer: Any, penalty: Any) -> None:
+    """The arguments of `make_step`."""
+    require_layer("make_step", "layer", layer)
+    require_function("make_step", "loss", loss, "outputs", "labels")
+    require_optimizer("make_step", optimizer)
+    require_function("make_step", "penalty", penalty, "params", optional=True)
+
+
+def check_fit(
+    step: Any, epochs: Any, first_epoch: Any, batches: Any, evaluate: Any, callbacks: Any
+) -> tuple[int, int, Sequence[Callable]]:
+    """The arguments of `fit`; epochs and first_epoch come back as Python integers, callbacks as a tuple."""
+    require_function("fit", "step", step, "train_state", "batch")
+    require_batches("fit", batches)
+    require_function("fit", "evaluate", evaluate, "train_state", optional=True)
+    ok = isinstance(callbacks, Iterable) and not isinstance(callbacks, str | Mapping)
+    require(ok, "fit", "a list of functions for callbacks", described(callbacks), "put it in a list: callbacks=[f]")
+    callbacks = tuple(callbacks)
+    for i, callback in enumerate(callbacks):
+        require_function("fit", f"callbacks[{i}]", callback, "event")
+    epochs = integer("fit", "epochs", epochs)
+    return epochs, integer("fit", "first_epoch", first_epoch, 0, epochs, fix="count epochs from 0"), callbacks
+
+
+def require_batches(where: str, batches: Any) -> None:
+    """Refuse what cannot be read as batches (x, labels): no iterable, text, a mapping."""
+    ok = isinstance(batches, Iterable) or callable(getattr(batches, "epoch", None)) or hasattr(batches, "__getitem__")
+    ok = ok and not isinstance(batches, str | bytes | Mapping | type)
+    fix = "pass fnn.data.batches(...), or a list of pairs"
+    require(ok, where, "batches (x, labels), a list for example", described(batches), fix)
