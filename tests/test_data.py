@@ -239,11 +239,11 @@ def test_a_pass_that_is_not_finished_still_counts():
         (lambda: batches(DATA, True), r"batch_size >= 1; got True"),
         (
             lambda: batches(DATA, 2, seed=jax.random.key(0)),
-            r"or None; got .*Array.* of dtype key<fry>; pass an int",
+            r"an integer seed from 0 to .*; got .*key.*; pass such an integer, not a key",
         ),
         (
             lambda: batches(DATA, 2, seed=jax.random.PRNGKey(0)),
-            r"or None; got .*Array.* of dtype uint32; pass",
+            r"an integer seed from 0 to .*; got .*; pass such an integer, not a key",
         ),
         (lambda: batches(DATA, 2, seed=np.random.default_rng(0)), r"seed from 0 to .*got Generator"),
         (lambda: batches(DATA, 2, seed=2**32), r"seed from 0 to .*got 4294967296"),
@@ -273,12 +273,12 @@ def test_a_pass_that_is_not_finished_still_counts():
         (lambda: jax.jit(lambda x: batches(x, 2))(np.ones(3)), r"Tracer that NumPy cannot read .*outside of jit"),
         (lambda: batches({"x": np.ones(3), "y": np.ones(2)}, 2), r"one length; got 3 at \['x'\], 2 at \['y'\]"),
         (lambda: batches(DATA, 2, seed=0, augment=2), r"augment \(x, random\) -> x; got 2"),
-        (lambda: batches(DATA, 2, seed=0).epoch(0.5), r"an epoch >= 0; got 0.5"),
-        (lambda: batches(DATA, 2, seed=0).epoch(2**32), r"an epoch >= 0; got 4294967296"),
+        (lambda: batches(DATA, 2, seed=0).epoch(0.5), r"epoch >= 0; got 0.5"),
+        (lambda: batches(DATA, 2, seed=0).epoch(2**32), r"epoch from 0 to .*; got 4294967296"),
         (lambda: batches((np.ones(3), np.ones(2)), 2), r"arrays of one length; got \[3, 2\]"),
         (lambda: batches((np.ones(0), np.ones(0)), 2), r"at least one example; got none"),
         (lambda: batches(DATA, 11, drop_last=True), r"a full batch of 11 with drop_last; got 10 examples"),
-        (lambda: batches(DATA, 2).epoch(-1), r"an epoch >= 0; got -1"),
+        (lambda: batches(DATA, 2).epoch(-1), r"epoch >= 0; got -1"),
     ],
 )
 def test_batches_errors(call, message):
@@ -411,16 +411,16 @@ def test_digits_with_a_margin():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fnn.data.random_shift(-1), "most >= 0 pixels"),
-        (lambda: fnn.data.random_shift(1.0), "most >= 0 pixels; got 1.0"),
+        (lambda: fnn.data.random_shift(-1), "most >= 0"),
+        (lambda: fnn.data.random_shift(1.0), "most >= 0; got 1.0"),
         (
             lambda: fnn.data.random_shift(1)({"x": 1}, np.random.RandomState(0)),
             r"images \(N, H, W, C\); got a dict",
         ),
-        (lambda: fnn.data.digits(size=8, seed=-1), r"seed from 0 to 2\*\*32 - 1; got -1"),
-        (lambda: fnn.data.digits(size=8, seed=jax.random.key(0)), r"seed from 0 to .* of dtype key<fry>"),
+        (lambda: fnn.data.digits(size=8, seed=-1), r"seed from 0 to 4294967295; got -1"),
+        (lambda: fnn.data.digits(size=8, seed=jax.random.key(0)), r"an integer seed from 0 to .*; got .*key"),
         (lambda: fnn.data.digits(size="8"), "size >= 1; got '8'"),
-        (lambda: fnn.data.digits(size=8, margin=-1), "a margin >= 0"),
+        (lambda: fnn.data.digits(size=8, margin=-1), "margin >= 0"),
         (lambda: fnn.data.random_shift(1)(np.ones((3, 4)), np.random.RandomState(0)), r"images \(N, H, W, C\)"),
         (lambda: fnn.data.batches((np.ones(3),), 1, augment=lambda x, r: x), "a seed with augment"),
         (lambda: fnn.data.digits(size=8, margin=4), "a margin >= 0 that leaves some of 8 pixels"),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fnn.core.errors import InputError, require
-from fnn.data.whole import whole
+from fnn.core.whole import integer
 
 Augment = Callable[[Any, np.random.RandomState], Any]
 
@@ -27,7 +27,7 @@ def random_shift(most: int) -> Augment:
     >>> random_shift(2)(np.ones((3, 8, 8, 1)), np.random.RandomState(0)).shape
     (3, 8, 8, 1)
     """
-    most = whole("random_shift", "most >= 0 pixels", most, "use a whole number of pixels")
+    most = integer("random_shift", "most", most, 0, fix="use a whole number of pixels")
 
     def shift(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         if isinstance(images, dict | tuple | list):

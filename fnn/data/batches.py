@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.errors import InputError, require
+from fnn.core.whole import integer
 from fnn.data.augment import Augment
-from fnn.data.whole import whole
 
-_LARGEST = 2**32 - 1  # a seed of RandomState is made of words
 _AUGMENT = 1  # sets the stream of augmentation apart from that of the order
 
 
@@ -65,8 +64,7 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[Any]:
         """The batches of one epoch, 0 or more: always the same ones, however often and whenever it is asked for."""
-        most = _LARGEST if self.seed is not None else float("inf")  # what RandomState takes
-        epoch = whole("batches", "an epoch >= 0", epoch, "count epochs from 0", high=most)
+        epoch = integer("batches", "epoch", epoch, 0, fix="count epochs from 0")
         order = None if self.seed is None else permutation(self.examples, self.seed, epoch)
 
         def generate() -> Iterator[Any]:
@@ -118,10 +116,10 @@ def batches(
     >>> len(batches((np.arange(5),), 2, seed=0, drop_last=True))
     2
     """
-    batch_size = whole("batches", "batch_size >= 1", batch_size, "use a whole number of examples", low=1)
+    batch_size = integer("batches", "batch_size", batch_size, fix="use a whole number of examples")
     if seed is not None:
-        expected = "seed from 0 to 2**32 - 1, or None"
-        seed = whole("batches", expected, seed, "pass an integer, not a key", high=_LARGEST)
+        fix = "pass such an integer, not a key, or None for the order of the data"
+        seed = integer("batches", "seed", seed, 0, 2**32 - 1, fix=fix)
     data, n = _check_tree(data)
     ok = n >= batch_size or not drop_last
     fix = "use smaller batches, or drop_last=False"

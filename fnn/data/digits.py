@@ -7,8 +7,9 @@ https://doi.org/10.24432/C50P49.
 import jax
 import numpy as np
 
+from fnn.core.errors import require
+from fnn.core.whole import integer
 from fnn.data.batches import Data, Split, permutation
-from fnn.data.whole import whole
 
 TEST_SHARE = 0.2
 
@@ -32,11 +33,11 @@ def digits(size: int = 32, seed: int = 0, *, margin: int = 0) -> Split:
     >>> split.train.images.shape, split.test.images.shape
     ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
-    size = whole("digits", "size >= 1", size, "use size=32 for LeNet-5", low=1)
-    seed = whole("digits", "seed from 0 to 2**32 - 1", seed, "leave it as it is", high=2**32 - 1)
-    wanted = f"a margin >= 0 that leaves some of {size} pixels"
-    margin = whole("digits", wanted, margin, "use a smaller one", high=(size - 1) // 2)
+    size = integer("digits", "size", size, fix="use size=32 for LeNet-5")
+    seed = integer("digits", "seed", seed, 0, 2**32 - 1, fix="leave it as it is")
+    margin = integer("digits", "margin", margin, 0, fix="use margin=0")
     inner = size - 2 * margin
+    require(inner >= 1, "digits", f"a margin >= 0 that leaves some of {size} pixels", margin, "use a smaller one")
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from fnn.core.errors import InputError, require
+from fnn.core.whole import integer
 from fnn.data.batches import Data, Split
 from fnn.data.idx import as_path, read_idx, shown
-from fnn.data.whole import whole
 
 
 def mnist(folder: str | bytes | os.PathLike, size: int = 32, *, classes: int = 10) -> Split:
@@ -28,8 +28,8 @@ def mnist(folder: str | bytes | os.PathLike, size: int = 32, *, classes: int = 1
         images larger than `size`, images for testing of another size than those for training.
     """
     folder = as_path("mnist", folder)
-    size = whole("mnist", "size >= 1", size, "use size=32 for LeNet-5", low=1)
-    classes = whole("mnist", "classes >= 1", classes, "use classes=10 for MNIST", low=1)
+    size = integer("mnist", "size", size, fix="use size=32 for LeNet-5")
+    classes = integer("mnist", "classes", classes, fix="use classes=10 for MNIST")
     try:
         # Of two names that differ in capitals alone, the first in the order of the alphabet.
         files = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
