@@ -3,9 +3,14 @@
 import gc
 import gzip
 import sys
+import tracemalloc
 import warnings
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fnn
@@ -231,16 +236,145 @@ def test_a_pass_that_is_not_finished_still_counts():
         (lambda: batches(DATA, 0), r"batch_size >= 1; got 0"),
         (lambda: batches(DATA, 2.5), r"batch_size >= 1; got 2.5"),
         (lambda: batches(DATA, 2, seed=-1), r"seed from 0 to .*got -1"),
-        (lambda: batches(np.ones((2, 2)), 2), r"a tuple of arrays \(N, ...\); got ndarray"),
+        (lambda: batches(DATA, True), r"batch_size >= 1; got True"),
+        (
+            lambda: batches(DATA, 2, seed=jax.random.key(0)),
+            r"an integer seed from 0 to .*; got .*key.*; pass such an integer, not a key",
+        ),
+        (
+            lambda: batches(DATA, 2, seed=jax.random.PRNGKey(0)),
+            r"an integer seed from 0 to .*; got .*; pass such an integer, not a key",
+        ),
+        (lambda: batches(DATA, 2, seed=np.random.default_rng(0)), r"seed from 0 to .*got Generator"),
+        (lambda: batches(DATA, 2, seed=2**32), r"seed from 0 to .*got 4294967296"),
+        (lambda: batches(None, 2), r"a tree of arrays \(N, ...\); got None"),
+        (lambda: batches({}, 2), r"a tree of arrays \(N, ...\); got dict without any"),
+        (lambda: batches((None, None), 2), r"a tree of arrays \(N, ...\); got tuple without any"),
+        (lambda: batches({1: np.ones(3), "a": np.ones(3)}, 2), r"a tree of arrays .*; got what is no tree"),
+        (
+            lambda: batches([1, 2, 3], 2),
+            r"an array \(N, ...\) at \[0\]; got int 1; convert lists of numbers",
+        ),
+        (lambda: batches({"x": np.ones(3), "y": [1, 2, 3]}, 2), r"at \['y'\]\[0\]; got int 1; convert"),
+        (lambda: batches((np.ones(3), "abc"), 2), r"an array \(N, ...\) at \[1\]; got str 'abc'"),
+        (lambda: batches((np.ones(3), lambda i: i), 2), r"an array \(N, ...\) at \[1\]; got function"),
+        (lambda: batches((np.ones(3), object()), 2), r"an array \(N, ...\) at \[1\]; got object"),
+        (lambda: batches((np.ones(3), np.float32(2)), 2), r"at \[1\]; got one number of dtype float32"),
+        (lambda: batches((np.ones(3), jnp.ones(())), 2), r"at \[1\]; got one number of dtype float32"),
+        (lambda: batches((np.ones(3), np.array(["a", "b", "c"])), 2), r"an array of numbers at \[1\]; got dtype <U1"),
+        (lambda: batches((np.ones(3), np.array([1, None, 2])), 2), r"an array of numbers at \[1\]; got dtype object"),
+        (lambda: batches((np.ones(3), np.ndarray), 2), r"at \[1\]; got "),
+        (lambda: batches((np.ones(3), np.zeros(3, "M8[s]")), 2), r"an array of numbers at \[1\]; got dtype date"),
+        (lambda: batches((np.ones(3), np.ma.masked_equal([1, 2, 3], 2)), 2), r"a masked one"),
+        (
+            lambda: batches(jax.random.split(jax.random.key(0), 3), 2),
+            r"an array \(N, ...\); got keys of dtype key",
+        ),
+        (lambda: jax.jit(lambda x: batches(x, 2))(np.ones(3)), r"Tracer that NumPy cannot read .*outside of jit"),
+        (lambda: batches({"x": np.ones(3), "y": np.ones(2)}, 2), r"one length; got 3 at \['x'\], 2 at \['y'\]"),
+        (lambda: batches(DATA, 2, seed=0, augment=2), r"augment \(x, random\) -> x; got 2"),
+        (lambda: batches(DATA, 2, seed=0).epoch(0.5), r"epoch >= 0; got 0.5"),
+        (lambda: batches(DATA, 2, seed=0).epoch(2**32), r"epoch from 0 to .*; got 4294967296"),
         (lambda: batches((np.ones(3), np.ones(2)), 2), r"arrays of one length; got \[3, 2\]"),
         (lambda: batches((np.ones(0), np.ones(0)), 2), r"at least one example; got none"),
         (lambda: batches(DATA, 11, drop_last=True), r"a full batch of 11 with drop_last; got 10 examples"),
-        (lambda: batches(DATA, 2).epoch(-1), r"an epoch >= 0; got -1"),
+        (lambda: batches(DATA, 2).epoch(-1), r"epoch >= 0; got -1"),
     ],
 )
 def test_batches_errors(call, message):
     with pytest.raises(fnn.InputError, match=message):
         call()
+
+
+class Point(NamedTuple):
+    """A tree of the user's."""
+
+    x: dict
+    weight: np.ndarray
+
+
+TREES = {
+    "array": np.arange(10),
+    "dict": {"image": np.arange(10.0)[:, None], "label": np.arange(10)},
+    "x of several arrays": ({"a": np.arange(10), "b": np.arange(10.0)[:, None]}, np.arange(10)),
+    "list": [np.arange(10), (np.arange(10) * 10,)],
+    "named": Point({"a": np.arange(10)}, np.arange(10.0)),
+    "data": DATA,
+    "without labels": (np.arange(10), None),
+    "on a device": (jnp.arange(10), jnp.arange(10, dtype=jnp.bfloat16)),
+    "of every type": [np.arange(10).astype(t) for t in ("bool", "uint8", "float16", "complex64")],
+}
+
+
+@pytest.mark.parametrize("data", TREES.values(), ids=TREES)
+def test_batches_of_any_tree(data):
+    for options in ({}, {"seed": np.uint32(1)}, {"seed": 1, "drop_last": True}):
+        loader = batches(data, np.int64(4), **options)
+        cut = list(loader)
+        order = np.concatenate([jax.tree.leaves(batch)[0] for batch in cut]).ravel().astype(int)
+        for i, batch in enumerate(cut):
+            rows = order[4 * i : 4 * i + 4] if data is not TREES["of every type"] else None
+            assert jax.tree.structure(batch) == jax.tree.structure(data)
+            assert type(batch) is type(data) or not isinstance(data, tuple)
+            for got, all_of_it in zip(jax.tree.leaves(batch), jax.tree.leaves(data), strict=True):
+                assert isinstance(got, np.ndarray)
+                assert got.dtype == all_of_it.dtype
+                if rows is not None:
+                    np.testing.assert_array_equal(got, np.asarray(all_of_it)[rows])
+        assert len(cut) == len(loader) == (2 if "drop_last" in options else 3)
+
+
+def test_arrays_in_mapped_files_stay_there(tmp_path):
+    mapped = np.memmap(tmp_path / "x", np.uint8, "w+", shape=(2**26,))
+    tracemalloc.start()
+    next(iter(batches({"x": mapped}, 8)))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_trees_go_through_training_and_evaluation():
+    rows = {"a": np.ones((6, 2), np.float32), "b": np.ones((6, 3), np.float32)}
+    net = fnn.serial(join=fnn.lift(lambda p, x: jnp.concatenate([x["a"], x["b"]], -1)), out=fnn.dense(2))
+    optimizer = optax.sgd(0.1)
+    now = fnn.train.init_state(net, optimizer, jax.random.key(0), jax.tree.map(lambda a: a[:1], rows))
+    step = fnn.train.make_step(net, fnn.softmax_cross_entropy, optimizer)
+    loader = batches((rows, np.zeros(6, np.int32)), 3, seed=0)
+    now, history = fnn.train.fit(step, now, loader, epochs=3, progress=False)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert fnn.train.evaluate(net, now.params, now.state, loader, {"accuracy": fnn.accuracy}) == {"accuracy": 1}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_augment_gets_the_first_part_of_a_tuple_or_else_the_whole(name):
+    data, seen = TREES[name], []
+
+    def keep(x, random):
+        seen.append(jax.tree.structure(x))
+        return jax.tree.map(lambda a: a + a, x)
+
+    batch = next(iter(batches(data, 4, seed=0, augment=keep)))
+    plain = next(iter(batches(data, 4, seed=0)))
+    first = data[0] if isinstance(data, tuple | list) else data
+    assert seen == [jax.tree.structure(first)]
+    assert jax.tree.structure(batch) == jax.tree.structure(data)
+    changed = len(jax.tree.leaves(first))
+    for i, (a, b) in enumerate(zip(jax.tree.leaves(batch), jax.tree.leaves(plain), strict=True)):
+        np.testing.assert_array_equal(a, b + b if i < changed else b)
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (lambda x, random: None, r"augment expected x to stay .* with \[\(4,\)\]; got .* with \[\]"),
+        (lambda x, random: x[:3], r"x to stay .* with \[\(4,\)\]; got .* with \[\(3,\)\]"),
+        (lambda x, random: (x, x), r"x to stay .*; got .*return x in the form in which it came"),
+        (lambda x, random: x.tolist(), r"x to stay .*; got "),
+        (lambda x, random: 3, r"x to stay .*; got .* with \[\(\)\]"),
+    ],
+)
+def test_augment_may_change_numbers_alone(augment, message):
+    with pytest.raises(fnn.InputError, match=message):
+        next(iter(batches(DATA, 4, seed=0, augment=augment)))
 
 
 def test_random_shift_moves_each_image_and_lets_zeros_in():
@@ -277,7 +411,16 @@ def test_digits_with_a_margin():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fnn.data.random_shift(-1), "most >= 0 pixels"),
+        (lambda: fnn.data.random_shift(-1), "most >= 0"),
+        (lambda: fnn.data.random_shift(1.0), "most >= 0; got 1.0"),
+        (
+            lambda: fnn.data.random_shift(1)({"x": 1}, np.random.RandomState(0)),
+            r"images \(N, H, W, C\); got a dict",
+        ),
+        (lambda: fnn.data.digits(size=8, seed=-1), r"seed from 0 to 4294967295; got -1"),
+        (lambda: fnn.data.digits(size=8, seed=jax.random.key(0)), r"an integer seed from 0 to .*; got .*key"),
+        (lambda: fnn.data.digits(size="8"), "size >= 1; got '8'"),
+        (lambda: fnn.data.digits(size=8, margin=-1), "margin >= 0"),
         (lambda: fnn.data.random_shift(1)(np.ones((3, 4)), np.random.RandomState(0)), r"images \(N, H, W, C\)"),
         (lambda: fnn.data.batches((np.ones(3),), 1, augment=lambda x, r: x), "a seed with augment"),
         (lambda: fnn.data.digits(size=8, margin=4), "a margin >= 0 that leaves some of 8 pixels"),

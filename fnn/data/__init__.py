@@ -6,5 +6,5 @@ from fnn.data.batches import Data as Data
 from fnn.data.batches import Split as Split
 from fnn.data.batches import batches as batches
 from fnn.data.digits import digits as digits
-from fnn.data.idx import mnist as mnist
 from fnn.data.idx import read_idx as read_idx
+from fnn.data.mnist import mnist as mnist

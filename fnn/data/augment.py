@@ -1,12 +1,14 @@
 """Random changes of the training images that leave the label true."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from fnn.core.errors import require
+from fnn.core.errors import InputError, require
+from fnn.core.whole import integer
 
-Augment = Callable[[np.ndarray, np.random.RandomState], np.ndarray]
+Augment = Callable[[Any, np.random.RandomState], Any]
 
 
 def random_shift(most: int) -> Augment:
@@ -25,10 +27,13 @@ def random_shift(most: int) -> Augment:
     >>> random_shift(2)(np.ones((3, 8, 8, 1)), np.random.RandomState(0)).shape
     (3, 8, 8, 1)
     """
-    ok = isinstance(most, int) and most >= 0
-    require(ok, "random_shift", "most >= 0 pixels", repr(most), "use a whole number of pixels")
+    most = integer("random_shift", "most", most, 0, fix="use a whole number of pixels")
 
     def shift(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        if isinstance(images, dict | tuple | list):
+            fix = "pass augment=lambda x, random: {**x, name: shift(x[name], random)}"
+            raise InputError("random_shift", "images (N, H, W, C)", f"a {type(images).__name__} of arrays", fix)
+        images = np.asarray(images)
         require(images.ndim == 4, "random_shift", "images (N, H, W, C)", images.shape, "add the missing axes")
         n, height, width, _ = images.shape
         framed = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))

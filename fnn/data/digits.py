@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from fnn.core.errors import require
+from fnn.core.whole import integer
 from fnn.data.batches import Data, Split, permutation
 
 TEST_SHARE = 0.2
@@ -32,9 +33,11 @@ def digits(size: int = 32, seed: int = 0, *, margin: int = 0) -> Split:
     >>> split.train.images.shape, split.test.images.shape
     ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
-    require(isinstance(size, int) and size >= 1, "digits", "size >= 1", repr(size), "use size=32 for LeNet-5")
-    inner = size - 2 * margin if isinstance(margin, int) and margin >= 0 else 0
-    require(inner >= 1, "digits", f"a margin >= 0 that leaves some of {size} pixels", repr(margin), "use a smaller one")
+    size = integer("digits", "size", size, fix="use size=32 for LeNet-5")
+    seed = integer("digits", "seed", seed, 0, 2**32 - 1, fix="leave it as it is")
+    margin = integer("digits", "margin", margin, 0, fix="use margin=0")
+    inner = size - 2 * margin
+    require(inner >= 1, "digits", f"a margin >= 0 that leaves some of {size} pixels", margin, "use a smaller one")
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -10,26 +10,38 @@ Source: LeCun, Cortes and Burges, The MNIST database, http://yann.lecun.com/exdb
 
 import gzip
 import math
+import os
+import stat
+import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from fnn.core.errors import InputError, require
-from fnn.data.batches import Data, Split
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
+_MOST_AXES = 64  # of a NumPy array
+_RATIO = 1032  # the most that deflate can shrink: 258 bytes to 2 bits (https://zlib.net/zlib_tech.html)
+_IMPLAUSIBLE = 1 << 12  # times as many bytes in this order of the sizes as in the other: sizes are small numbers
+_CHUNK = 1 << 20  # bytes read at once, so that memory grows with what came and never with what was promised
 
 
-def read_idx(path: str | Path) -> np.ndarray:
-    """path -> the array in the file, in this machine's byte order.
+def read_idx(path: str | bytes | os.PathLike) -> np.ndarray:
+    """path -> the array in the file, in this machine's byte order; floats as they are, NaN included.
+
+    Never takes more memory than the file holds or, where it is gzipped, than its header asks for.
 
     Args:
       path: an IDX file; a gzipped one is known by its content, whatever its name.
 
     Raises:
-      InputError: no such file, damaged gzip, no IDX header, fewer or more bytes than the header promises.
+      InputError: no file that can be read, damaged gzip, no IDX header or that of no possible array, fewer or more
+        bytes than the header promises.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -38,79 +50,105 @@ def read_idx(path: str | Path) -> np.ndarray:
     ...     read_idx(path).tolist()
     [5, 0, 4]
     """
-    path = Path(path)
-    where = f"read_idx({path.name})"
-    require(path.is_file(), where, "an IDX file", f"no file {path}", "check the path")
-    content = path.read_bytes()
-    if content.startswith(GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(where, "a whole gzip file", f"a damaged one ({error})", "download it again") from error
-    axes = content[3] if len(content) >= 4 else 0
-    start = 4 + 4 * axes
-    if len(content) < start or content[:2] != b"\0\0" or content[2] not in TYPES:
+    path = as_path("read_idx", path)
+    where = f"read_idx({shown(path.name)})"
+    with _reading(where, path) as (file, size, packed):
+        head = file.read(4)
+        sizes = file.read(4 * head[3]) if len(head) == 4 else b""
+        dtype = _check_header(where, head, sizes)
+        start = len(head) + len(sizes)
+        shape, swapped = (tuple(np.frombuffer(sizes, order).tolist()) for order in (">u4", "<u4"))
+        wanted, little = (math.prod(s) * dtype.itemsize for s in (shape, swapped))
+        most = _RATIO * size if packed else size - start
+        content = bytearray()
+        if wanted <= most:
+            for chunk in _chunks(file, wanted + 1):
+                content += chunk
+            came = len(content) if packed or len(content) < wanted else most
+            about = "at least " if packed and came > wanted else ""
+        elif packed and little <= most:
+            came = sum(map(len, _chunks(file, little + 1)))
+            about = "at least " if came > little else ""
+        else:
+            came, about = most, "at most " if packed else ""
+    if came != wanted:
+        few = "truncated" if came < wanted else "with trailing bytes"
+        reverse = came == little or little * _IMPLAUSIBLE <= wanted
+        order = "; its sizes are byte-swapped, probably" if reverse else ""
         raise InputError(
-            where, "an IDX header: 00 00, type, axes, sizes", f"bytes {content[:8].hex(' ')}", "check that this is IDX"
+            where,
+            f"{start + wanted} bytes for {dtype.name} of shape {shape}",
+            f"{about}{start + came}, {few}{order}",
+            "write sizes and elements most significant byte first" if reverse else "download it again",
         )
-    dtype = np.dtype(TYPES[content[2]])
-    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
-    expected = start + math.prod(shape) * dtype.itemsize
-    require(
-        len(content) == expected,
-        where,
-        f"{expected} bytes for {dtype.name} of shape {shape}",
-        f"{len(content)}, {'truncated' if len(content) < expected else 'with trailing bytes'}",
-        "download it again",
-    )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    # NumPy counts the bytes of an array without its empty axes, and these in a signed word.
+    possible = math.prod(max(1, n) for n in shape) * dtype.itemsize <= sys.maxsize
+    require(possible, where, "the header of a possible array", f"shape {shape}", "check that this is IDX")
+    array = np.frombuffer(content, dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def mnist(folder: str | Path, size: int = 32) -> Split:
-    """folder -> Split of images (60000, size, size, 1) and (10000, size, size, 1) with labels, from four IDX files.
+def as_path(where: str, path: str | bytes | os.PathLike) -> Path:
+    """A path of any kind that Python takes; not a file number, which `open` would take, too."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise InputError(where, "a path", repr(path), "pass a str or a pathlib.Path")
+    return Path(os.fsdecode(path))
 
-    For MNIST and data sets in its form (Fashion-MNIST, KMNIST), as distributed: `train-images-idx3-ubyte`,
-    `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, each with or without `.gz`, and with
-    `.idx` in place of `-idx`.
 
-    Args:
-      folder: where the files lie.
-      size: height and width of the images; 28x28 pixels are padded with zeros on all sides, to 32 for LeNet-5.
+def shown(path: str | Path) -> str:
+    """A name as text that can be printed, whatever bytes it is made of.
 
-    Raises:
-      InputError: a missing, damaged or empty file, labels that do not match the images, images larger than `size`.
+    >>> shown("caf\\udce9")
+    'caf\\\\xe9'
     """
-    folder = Path(folder)
-    require(folder.is_dir(), "mnist", "a folder with IDX files", f"{folder}", "pass the folder, not one of its files")
-    return Split(_read_pair(folder, "train", size), _read_pair(folder, "t10k", size))
+    return os.fsencode(path).decode("utf8", "backslashreplace")
 
 
-def _read_pair(folder: Path, prefix: str, size: int) -> Data:
-    images = read_idx(_find(folder, f"{prefix}-images-idx3-ubyte"))
-    labels = read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte"))
-    where = f"mnist ({prefix})"
-    require(
-        images.ndim == 3 and images.dtype == np.uint8 and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer),
-        where,
-        "uint8 images (N, H, W) and integer labels (N,)",
-        f"{images.dtype} {images.shape} and {labels.dtype} {labels.shape}",
-        "check that images and labels are not exchanged",
-    )
-    same = len(images) == len(labels)
-    require(same, where, f"a label for each of {len(images)} images", f"{len(labels)} labels", "download both again")
-    require(images.size > 0, where, "at least one image", f"shape {images.shape}", "download the files again")
-    _, height, width = images.shape
-    fits = isinstance(size, int) and size >= max(height, width)
-    require(fits, where, f"size >= {max(height, width)}, that of the images", repr(size), "use size=32 for LeNet-5")
-    pads = [((size - n) // 2, (size - n + 1) // 2) for n in (height, width)]
-    pixels = np.pad(images, ((0, 0), *pads))[..., None].astype(np.float32)
-    pixels /= 255
-    return Data(pixels, labels.astype(np.int32))
+@contextmanager
+def _reading(where: str, path: Path) -> Iterator[tuple[IO[bytes], int, bool]]:
+    """An open file, unpacked if it is gzipped; its size, and whether it is."""
+    try:
+        mode = path.stat().st_mode  # before it is opened, since a pipe would wait for its other end
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file, but a pipe or a device:"
+            raise InputError(where, "an IDX file", f"{kind} {shown(path)}", "pass the path of one file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            packed = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            if not packed:
+                yield file, size, False
+                return
+            try:
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield unpacked, size, True
+            except (OSError, EOFError, zlib.error) as error:
+                got = f"a damaged one ({error})"
+                raise InputError(where, "a whole gzip file", got, "download it again") from error
+    except FileNotFoundError as error:
+        raise InputError(where, "an IDX file", f"no file {shown(path)}", "check the path") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        got = f"{shown(path)}, which cannot be read ({reason})"
+        raise InputError(where, "an IDX file", got, "check the path and its permissions") from error
 
 
-def _find(folder: Path, name: str) -> Path:
-    names = [n + ending for n in (name, name.replace("-idx", ".idx")) for ending in ("", ".gz")]
-    for candidate in names:
-        if (folder / candidate).is_file():
-            return folder / candidate
-    raise InputError("mnist", f"one of {', '.join(names)}", f"none of them in {folder}", "put the file into the folder")
+def _check_header(where: str, head: bytes, sizes: bytes) -> np.dtype:
+    """The type of the elements."""
+    if len(head) < 4 or len(sizes) < 4 * head[3] or head[:2] != b"\0\0" or head[2] not in TYPES:
+        reverse = len(head) == 4 and head[2:] == b"\0\0" and head[1] in TYPES
+        order, fix = (", byte-swapped, probably", "write it most significant byte first") if reverse else ("", "")
+        got = f"bytes {(head + sizes)[:8].hex(' ')}{order}"
+        raise InputError(where, "an IDX header: 00 00, type, axes, sizes", got, fix or "check that this is IDX")
+    axes = head[3]
+    require(axes <= _MOST_AXES, where, f"at most {_MOST_AXES} axes", f"{axes}", "check that this is IDX")
+    return np.dtype(TYPES[head[2]])
+
+
+def _chunks(file: IO[bytes], most: int) -> Iterator[bytes]:
+    """The next bytes, `most` at most."""
+    while most > 0 and (chunk := file.read(min(_CHUNK, most))):
+        yield chunk
+        most -= len(chunk)
