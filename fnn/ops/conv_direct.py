@@ -11,10 +11,12 @@ d and padding l in front:
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from fnn.core.sharding import result_sharding
 from fnn.ops.window import Pairs, Sizes
@@ -82,24 +84,54 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve x with dy as the kernel: channels play the batch, the batch the channels; stride and dilation swap."""
+    """Convolve x with dy as the kernel: channels play the batch, the batch the channels; stride and dilation swap.
+
+    XLA's CPU backend runs a convolution fast in one layout alone, batch first and channels last. It turns others into
+    it in a program's entry, but not in bodies of loops and branches of conditionals, where they take 20 to 50 times as
+    long: so x and dy are transposed here. Elsewhere XLA chooses layouts itself, and on GPUs it knows a kernel gradient
+    by the exchanged dimensions.
+    """
+    return lax.platform_dependent(x, dy, cpu=partial(_canonical, spec, w=w), default=partial(_exchanged, spec, w=w))
+
+
+def _exchanged(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> jax.Array:
     axes = AXES[-len(spec.sizes) :]
-    padding = []
-    for n, f, s, d, (low, _), o in zip(
-        spec.sizes, w.shape[:-2], spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True
-    ):
-        padding.append((low, (f - 1) * d + (o - 1) * s + 1 - n - low))
     dw = lax.conv_general_dilated(
         x,
         dy,
         spec.dilation,
-        padding,
+        _kernel_padding(spec, dy, w),
         rhs_dilation=spec.stride,
         dimension_numbers=(f"C{axes}N", f"I{axes}O", f"{axes}NC"),
         batch_group_count=spec.groups,
         out_sharding=result_sharding(w),
     )
     return dw.astype(w.dtype)
+
+
+def _canonical(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> jax.Array:
+    axes = AXES[-len(spec.sizes) :]
+    places = range(1, x.ndim - 1)
+    sharding = result_sharding(w)
+    if sharding is not None:
+        *window, c, k = (*sharding.spec, *(None,) * (w.ndim - len(sharding.spec)))
+        sharding = sharding.update(spec=PartitionSpec(c, *window, k))
+    dw = lax.conv_general_dilated(
+        x.transpose(x.ndim - 1, *places, 0),
+        dy.transpose(*places, 0, x.ndim - 1),
+        spec.dilation,
+        _kernel_padding(spec, dy, w),
+        rhs_dilation=spec.stride,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        batch_group_count=spec.groups,
+        out_sharding=sharding,
+    )
+    return dw.transpose(*places, 0, x.ndim - 1).astype(w.dtype)
+
+
+def _kernel_padding(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> list[tuple[int, int]]:
+    axes = zip(spec.sizes, w.shape[:-2], spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True)
+    return [(low, (f - 1) * d + (o - 1) * s + 1 - n - low) for n, f, s, d, (low, _), o in axes]
 
 
 def mirrored(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> tuple[ConvSpec, jax.Array, jax.Array]:
