@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class InputError(ValueError):
@@ -75,3 +76,8 @@ def require_key(where: str, key: object) -> None:
         typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         ok = key.ndim == 0 if typed else key.dtype == jnp.uint32 and key.ndim == 1
     require(ok, where, "one random key", repr(key), "pass jax.random.key(seed)")
+
+
+def require_flag(where: str, name: str, value: object, fix: str = "pass True or False") -> None:
+    """Refuse all but a bool, Python's or NumPy's: "none" and "SAME" would count as true, an empty array as false."""
+    require(isinstance(value, bool | np.bool_), where, f"True or False for {name}", repr(value), fix)
