@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import InputError, require, require_key
+from fnn.core.errors import InputError, require, require_flag, require_key
 from fnn.core.rule import gradients
 
 Params = dict[str, Any]
@@ -42,7 +42,7 @@ class Layer:
     init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=None, repr=False)
 
     def __post_init__(self):
-        init, init_spec = self.init, self.init_spec
+        init, apply, init_spec = self.init, self.apply, self.init_spec
 
         def checked_init(key: jax.Array, x: Any) -> tuple[Params, State]:
             require_key(f"{self.name}.init", key)
@@ -54,7 +54,14 @@ class Layer:
                 y, _ = jax.eval_shape(self.apply, params, state, spec_of(x))
             return params, state, y
 
+        def checked_apply(
+            params: Params, state: State, x: Any, *, train: bool = False, key: Any = None
+        ) -> tuple[Any, State]:
+            require_flag(f"{self.name}.apply", "train", train)
+            return apply(params, state, x, train=train, key=key)
+
         object.__setattr__(self, "init", checked_init)
+        object.__setattr__(self, "apply", checked_apply)
         object.__setattr__(self, "init_spec", init_spec or traced_init)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnn.core.errors import require
+from fnn.core.errors import require, require_flag
 from fnn.data.augment import Augment
 
 _AUGMENT = 1  # sets the stream of augmentation apart from that of the order
@@ -107,6 +107,7 @@ def batches(
     require(ok, "batches", "batch_size >= 1", repr(batch_size), "use a whole number of examples")
     ok = seed is None or (isinstance(seed, int) and 0 <= seed < 2**32)
     require(ok, "batches", "seed from 0 to 2**32 - 1, or None", repr(seed), "pass an integer, not a key")
+    require_flag("batches", "drop_last", drop_last)
     ok = isinstance(data, Sequence) and len(data) > 0 and all(np.ndim(a) >= 1 for a in data)
     require(ok, "batches", "a tuple of arrays (N, ...)", type(data).__name__, "pass (images, labels)")
     arrays = tuple(np.asarray(a) for a in data)

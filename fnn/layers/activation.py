@@ -2,6 +2,7 @@
 
 from fnn import ops
 from fnn.core.layer import Layer, lift
+from fnn.ops.activation import require_approximate
 
 
 def relu() -> Layer:
@@ -41,6 +42,7 @@ def silu() -> Layer:
 
 def gelu(approximate: bool = True) -> Layer:
     """x Φ(x), by default in the tanh form, see `fnn.ops.gelu`."""
+    require_approximate(approximate)
     return lift(lambda params, x: ops.gelu(x, approximate), name="gelu")
 
 

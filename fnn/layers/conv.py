@@ -7,7 +7,7 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.combinators import serial
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import require, require_flag, require_floats
 from fnn.core.layer import Layer, Params, Spec, lift, weights
 from fnn.layers.initial import he_normal
 from fnn.ops.window import Ints, Padding, sizes_of
@@ -165,6 +165,8 @@ def _layer(
     kernel_init: Initializer,
     bias_init: Initializer,
 ) -> Layer:
+    require_flag(name, "bias", bias)
+
     def init(key: jax.Array, x: Spec) -> Params:
         require_floats(name, x=x)
         spatial = x.ndim - 2

@@ -4,7 +4,7 @@ import jax
 from jax.nn import initializers
 
 from fnn import ops
-from fnn.core.errors import require, require_floats
+from fnn.core.errors import require, require_flag, require_floats
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import he_normal
 
@@ -28,6 +28,7 @@ def dense(
     """
     ok = isinstance(features, int) and features >= 1
     require(ok, "dense", "features >= 1", repr(features), "use at least one output feature")
+    require_flag("dense", "bias", bias)
 
     def init(key, x):
         require_floats("dense", x=x)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from fnn.core.errors import require
+from fnn.core.errors import require, require_flag
 from fnn.train.batch import split_batch
 from fnn.train.progress import Display, make_display
 from fnn.train.step import TrainState
@@ -94,6 +94,7 @@ def fit(
     """
     ok = isinstance(epochs, int) and isinstance(first_epoch, int) and 0 <= first_epoch <= epochs and epochs >= 1
     require(ok, "fit", "epochs >= 1 and 0 <= first_epoch <= epochs", f"{epochs} and {first_epoch}", "count from 0")
+    require_flag("fit", "progress", progress)
     passes = batches.epoch if hasattr(batches, "epoch") else lambda epoch: batches
     require(
         hasattr(batches, "epoch") or not hasattr(batches, "__next__") or epochs - first_epoch == 1,
