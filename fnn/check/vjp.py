@@ -9,7 +9,7 @@ import jax
 
 from fnn.check.examine import CHECKS, SLOW, examine
 from fnn.check.report import Report, Suite
-from fnn.core.errors import require
+from fnn.core.errors import require, require_flag
 from fnn.core.rule import Rule, rules
 
 
@@ -117,9 +117,9 @@ def check_rule(
     require(ok, "check_rule", f"case numbers below {len(rule.cases)}, one at least", list(numbers), "choose others")
     ok = dtype in DTYPES
     require(ok, "check_rule", f"a dtype among {list(DTYPES)}", repr(dtype), "choose one of these")
+    wanted = _wanted("check_rule", checks, skip, seed, quick)
     if quick and cases is None:
         numbers = range(min(len(rule.cases), QUICK_CASES))
-    wanted = _wanted("check_rule", checks, skip, seed, quick)
     reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick) for i in numbers)
     return Suite(name, reports, time.perf_counter() - start)
 
@@ -182,6 +182,7 @@ def _check_case(rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: i
 
 
 def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], seed: int, quick: bool) -> tuple[str, ...]:
+    require_flag(where, "quick", quick)
     ok = isinstance(seed, int) and 0 <= seed < 2**32
     require(ok, where, "a seed from 0 to 2**32 - 1", repr(seed), "choose another")
     chosen = tuple(c for c in CHECKS if not (quick and c in SLOW)) if checks is None else tuple(checks)

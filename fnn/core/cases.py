@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.errors import require_flag
+
 Draw = Callable[[jax.Array, Any], Any]
 
 
@@ -37,6 +39,7 @@ def case(spec: Hashable, *args: Any, batched: bool = True) -> Case:
     >>> case(None, (2, 3), None).sample(0)[0].shape
     (2, 3)
     """
+    require_flag("case", "batched", batched)
     return Case(spec, tuple(_draw(arg) for arg in args), batched)
 
 

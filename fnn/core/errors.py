@@ -220,7 +220,8 @@ def described(value: object) -> str:
         text = f"a {type(value).__name__}"
     if len(text) <= _LONGEST:
         return text
-    return f"a {type(value).__name__}" + (f" of {len(value)}" if hasattr(value, "__len__") else f", {text[:_LONGEST]}...")
+    size = f" of {len(value)}" if hasattr(value, "__len__") else f", {text[:_LONGEST]}..."
+    return f"a {type(value).__name__}{size}"
 
 
 def _takes(f: Callable, n: int, keywords: tuple[str, ...]) -> bool:

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn.core.errors import InputError, require
-from fnn.core.whole import integer
+from fnn.core.errors import InputError, integer, require
 
 Augment = Callable[[Any, np.random.RandomState], Any]
 

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import InputError, require
-from fnn.core.whole import integer
+from fnn.core.errors import InputError, integer, require, require_flag
 from fnn.data.augment import Augment
 
 _AUGMENT = 1  # sets the stream of augmentation apart from that of the order
@@ -120,6 +119,7 @@ def batches(
     if seed is not None:
         fix = "pass such an integer, not a key, or None for the order of the data"
         seed = integer("batches", "seed", seed, 0, 2**32 - 1, fix=fix)
+    require_flag("batches", "drop_last", drop_last)
     data, n = _check_tree(data)
     ok = n >= batch_size or not drop_last
     fix = "use smaller batches, or drop_last=False"

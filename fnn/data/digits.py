@@ -7,8 +7,7 @@ https://doi.org/10.24432/C50P49.
 import jax
 import numpy as np
 
-from fnn.core.errors import require
-from fnn.core.whole import integer
+from fnn.core.errors import integer, require
 from fnn.data.batches import Data, Split, permutation
 
 TEST_SHARE = 0.2

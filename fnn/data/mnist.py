@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fnn.core.errors import InputError, require
-from fnn.core.whole import integer
+from fnn.core.errors import InputError, integer, require
 from fnn.data.batches import Data, Split
 from fnn.data.idx import as_path, read_idx, shown
 
@@ -29,7 +28,7 @@ def mnist(folder: str | bytes | os.PathLike, size: int = 32, *, classes: int = 1
     """
     folder = as_path("mnist", folder)
     size = integer("mnist", "size", size, fix="use size=32 for LeNet-5")
-    classes = integer("mnist", "classes", classes, fix="use classes=10 for MNIST")
+    classes = integer("mnist", "classes", classes, most=2**32, fix="use classes=10 for MNIST")
     try:
         # Of two names that differ in capitals alone, the first in the order of the alphabet.
         files = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}

@@ -2,7 +2,7 @@
 
 from fnn import ops
 from fnn.core.layer import Layer, lift
-from fnn.ops.activation import not_negative
+from fnn.ops.activation import not_negative, require_approximate
 from fnn.ops.softmax import check_axis
 
 
@@ -45,6 +45,7 @@ def silu() -> Layer:
 
 def gelu(approximate: bool = True) -> Layer:
     """x Φ(x), by default in the tanh form, see `fnn.ops.gelu`."""
+    require_approximate(approximate)
     return lift(lambda params, x: ops.gelu(x, approximate), name="gelu")
 
 

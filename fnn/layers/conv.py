@@ -7,7 +7,7 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.combinators import serial
-from fnn.core.errors import InputError, integer, require, require_array, require_float_spec
+from fnn.core.errors import InputError, integer, require, require_array, require_flag, require_float_spec
 from fnn.core.layer import Layer, Params, Spec, lift, require_shape, weights
 from fnn.layers.initial import he_normal, initial, require_initializers
 from fnn.ops.pad import MODES
@@ -213,6 +213,7 @@ def _layer(
 ) -> Layer:
     """Without features and groups every channel is a group, with `multiplier` filters."""
     require_initializers(name, kernel_init=kernel_init, bias_init=bias_init)
+    require_flag(name, "bias", bias)
     rank = len(window) if isinstance(window, tuple) else None
 
     def init(key: jax.Array, x: Spec) -> Params:

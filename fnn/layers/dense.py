@@ -4,7 +4,7 @@ import jax
 from jax.nn import initializers
 
 from fnn import ops
-from fnn.core.errors import integer, require, require_float_spec
+from fnn.core.errors import integer, require, require_flag, require_float_spec
 from fnn.core.layer import Layer, lift, require_shape, weights
 from fnn.layers.initial import he_normal, initial, require_initializers
 
@@ -28,6 +28,7 @@ def dense(
     """
     features = integer("dense", "features", features, fix="use at least one output feature")
     require_initializers("dense", kernel_init=kernel_init, bias_init=bias_init)
+    require_flag("dense", "bias", bias)
 
     def init(key, x):
         require_float_spec("dense", x)

@@ -1,6 +1,7 @@
 """Pooling layers: the functions of `ops.pool_*`, without parameters."""
 
 from fnn import ops
+from fnn.core.errors import require_flag
 from fnn.core.layer import Layer, lift
 from fnn.ops.window import Ints, Padding, padding_given, require_same_rank, sizes_given
 
@@ -22,6 +23,7 @@ def avg_pool(
 ) -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, C): the mean of every window, as `fnn.ops.avg_pool` says."""
     window, stride, padding = _options("avg_pool", window, stride, padding)
+    require_flag("avg_pool", "count_padding", count_padding)
 
     def apply(params, x):
         return ops.avg_pool(x, window, stride=stride, padding=padding, count_padding=count_padding)

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 
 from fnn.core.cases import Case, case, normal
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import real, require_floats
+from fnn.core.errors import real, require_flag, require_floats
 from fnn.core.kept import cheap, is_cheap, kept
 from fnn.core.rule import Rule
 
@@ -160,7 +160,14 @@ def gelu(x: jax.Array, approximate: bool = True) -> jax.Array:
     >>> gelu(jnp.array([-1e4, 0.0, 1e4]), approximate=False).tolist()
     [-0.0, 0.0, 10000.0]
     """
+    require_approximate(approximate)
     return _call("gelu", bool(approximate), x)
+
+
+def require_approximate(value: object) -> None:
+    """Refuse all but a bool, torch's strings among the rest."""
+    fix = 'pass True for the tanh form (torch\'s "tanh"), False for the exact one (its "none")'
+    require_flag("gelu", "approximate", value, fix)
 
 
 def _call(name: str, option: Any, x: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values
+from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values, wide_index
 
 
 def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.Array:
@@ -112,7 +112,7 @@ def _multiclass_bwd(margin, residuals, dl):
 
 def _multiclass_reference(margin, logits, labels):
     classes = logits.shape[-1]
-    loss = jnp.zeros(labels.shape, logits.dtype)
+    loss, labels = jnp.zeros(labels.shape, logits.dtype), wide_index(labels)
     for y in range(classes):
         for j in range(classes):
             gap = logits[..., j] - logits[..., y] + margin

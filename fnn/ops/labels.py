@@ -14,17 +14,24 @@ def is_integer(labels: jax.Array) -> bool:
     return jnp.issubdtype(labels.dtype, jnp.integer)
 
 
+def wide_index(labels: jax.Array) -> jax.Array:
+    """Labels in int32 at least: in their own uint8, 256 is 0, so that `label < 256` would be false of every label."""
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
+
+
 def one_hot(labels: jax.Array, classes: int) -> jax.Array:
     """Labels (...,) -> booleans (..., K), true at the label.
 
     A comparison, not a gather: its gradient is a select where a gather's is a scatter, and it asks nothing of a sharded
     batch.
     """
-    return labels[..., None] == jnp.arange(classes)
+    labels = wide_index(labels)
+    return labels[..., None] == jnp.arange(classes, dtype=labels.dtype)
 
 
 def one_if_a_class(labels: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Array:
     """Labels (...,) -> 1 where 0 <= label < K, else NaN: under jit a bad label cannot raise, but it must not pass."""
+    labels = wide_index(labels)
     return jnp.where((labels >= 0) & (labels < classes), 1, jnp.nan).astype(dtype)
 
 
@@ -42,7 +49,12 @@ def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:
         "pass one class index a row; one-hot rows become indices with .argmax(-1)",
     )
     classes = logits.shape[-1]
-    require_values(where, labels, lambda a: (a >= 0) & (a < classes), f"labels from 0 to {classes - 1}", "count from 0")
+
+    def ok(values: np.ndarray) -> np.ndarray:
+        values = wide_index(values)
+        return (values >= 0) & (values < classes)
+
+    require_values(where, labels, ok, f"labels from 0 to {classes - 1}", "count from 0")
 
 
 def require_values(

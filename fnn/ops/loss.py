@@ -23,7 +23,7 @@ from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values
+from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values, wide_index
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
@@ -161,7 +161,7 @@ def _cross_entropy_reference(smoothing, logits, labels):
     total = sum(jnp.exp(logits[..., k]) for k in range(classes))
     loss = jnp.zeros(logits.shape[:-1], logits.dtype)
     for k in range(classes):
-        q = (labels == k) * 1.0 if is_integer(labels) else labels[..., k]
+        q = (wide_index(labels) == k) * 1.0 if is_integer(labels) else labels[..., k]
         q = (1 - smoothing) * q + smoothing / classes
         loss = loss - q * jnp.log(jnp.exp(logits[..., k]) / total)
     return loss.astype(logits.dtype)

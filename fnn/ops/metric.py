@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.errors import integer, require_floats
-from fnn.ops.labels import one_hot, require_classes
+from fnn.ops.labels import one_hot, require_classes, wide_index
 
 
 def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -73,8 +73,10 @@ def top_k_accuracy(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 
 
 def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    classes = logits.shape[-1]
-    score = jnp.where(one_hot(labels, classes), logits, -jnp.inf).max(-1, keepdims=True)
-    later = jnp.arange(classes) >= labels[..., None]
+    classes, labels = logits.shape[-1], wide_index(labels)
+    hit = one_hot(labels, classes)
+    score = jnp.where(hit, logits, 0).sum(-1, keepdims=True)
+    later = jnp.arange(classes, dtype=labels.dtype) >= labels[..., None]
     behind = (logits < score) | ((logits == score) & later)
-    return (~behind).sum(-1)
+    # A label that is no class, which cannot raise under jit, is behind all of them.
+    return (~(behind & hit.any(-1, keepdims=True))).sum(-1)

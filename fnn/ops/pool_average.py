@@ -17,6 +17,7 @@ from jax import lax
 
 from fnn.core.cases import case
 from fnn.core.dtypes import widen
+from fnn.core.errors import require_flag
 from fnn.core.rule import Rule
 from fnn.ops.pool import Pool, geometry
 from fnn.ops.window import Ints, Padding
@@ -57,6 +58,7 @@ def avg_pool(
     >>> avg_pool(x, 2).ravel().tolist()
     [2.0, 4.0]
     """
+    require_flag("avg_pool", "count_padding", count_padding)
     return rule(AveragePool(geometry("avg_pool", x, window, stride, padding), bool(count_padding)), x)
 
 

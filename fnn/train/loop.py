@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from fnn.core.errors import require
+from fnn.core.errors import require, require_flag
 from fnn.train.arguments import check_fit
 from fnn.train.batch import split_batch
 from fnn.train.progress import Display, make_display
@@ -95,6 +95,7 @@ def fit(
     """
     epochs, first_epoch, callbacks = check_fit(step, epochs, first_epoch, batches, evaluate, callbacks)
     require_state("fit", train_state)
+    require_flag("fit", "progress", progress)
     passes = batches.epoch if hasattr(batches, "epoch") else lambda epoch: batches
     require(
         hasattr(batches, "epoch") or not hasattr(batches, "__next__") or epochs - first_epoch == 1,
