@@ -11,12 +11,14 @@ d and padding l in front:
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.sharding import result_sharding
+from fnn.core.sizes import fixed
 from fnn.ops.window import Pairs, Sizes
 
 AXES = "DHW"
@@ -46,7 +48,7 @@ def fits(spec: ConvSpec, w: jax.Array) -> bool:
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """XLA's own convolution."""
     axes = AXES[-len(spec.sizes) :]
-    return lax.conv_general_dilated(
+    return _convolve(
         x,
         w,
         spec.stride,
@@ -59,6 +61,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Spread dy by the stride and convolve it with the flipped kernel, inputs and outputs of each group exchanged."""
+    dy = _filled(dy)
     axes = AXES[-len(spec.sizes) :]
     window = w.shape[:-2]
     flipped = lax.rev(exchange(spec.groups, w), range(len(window)))
@@ -69,7 +72,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
         extent = (f - 1) * d + 1
         front = extent - 1 - low
         padding.append((front, n + extent - 2 - (o - 1) * s - front))
-    return lax.conv_general_dilated(
+    return _convolve(
         dy,
         flipped,
         (1,) * len(window),
@@ -83,13 +86,14 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve x with dy as the kernel: channels play the batch, the batch the channels; stride and dilation swap."""
+    dy = _filled(dy)
     axes = AXES[-len(spec.sizes) :]
     padding = []
     for n, f, s, d, (low, _), o in zip(
         spec.sizes, w.shape[:-2], spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True
     ):
         padding.append((low, (f - 1) * d + (o - 1) * s + 1 - n - low))
-    dw = lax.conv_general_dilated(
+    dw = _convolve(
         x,
         dy,
         spec.dilation,
@@ -100,6 +104,25 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
         out_sharding=result_sharding(w),
     )
     return dw.astype(w.dtype)
+
+
+def _convolve(x: jax.Array, w: jax.Array, stride: Sizes, padding: Pairs, **options: Any) -> jax.Array:
+    """`lax.conv_general_dilated`; amounts of padding that `jax.export` leaves open, which it refuses, go around x first.
+
+    Those follow spatial axes that are neither first nor last in x, as in all layouts here.
+    """
+    if not fixed(*itertools.chain(*padding)):
+        between = options.pop("lhs_dilation", (1,) * len(padding))
+        inner = [(low, high, s - 1) for (low, high), s in zip(padding, between, strict=True)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
+        padding = ((0, 0),) * len(padding)
+    return lax.conv_general_dilated(x, w, stride, padding, **options)
+
+
+def _filled(dy: jax.Array) -> jax.Array:
+    """dy itself, whose symbolic sizes are now known to be 1 or more: JAX takes an axis of none for none when dilated."""
+    more = [0 if isinstance(n, int) else jax.core.max_dim(n, 1) - n for n in dy.shape[1:-1]]
+    return pad_spatial(dy, tuple((0, m) for m in more))
 
 
 def mirrored(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> tuple[ConvSpec, jax.Array, jax.Array]:

@@ -5,8 +5,12 @@ inputs and fits floor((n + p - e) / s) + 1 times (Dumoulin and Visin, 2016, http
 """
 
 from collections.abc import Sequence
+from operator import ge, le
+
+import jax
 
 from fnn.core.errors import InputError, require
+from fnn.core.sizes import possible
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[tuple[int, int]]
@@ -42,7 +46,8 @@ def pad_pairs(
     if name == "VALID":
         return ((0, 0),) * len(sizes)
     if name == "SAME":
-        total = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(sizes, stride, extents, strict=True)]
+        # -n % s inputs are missing to whole strides, a number that is bounded even for a symbolic n.
+        total = [jax.core.max_dim(e - s + -n % s, 0) for n, s, e in zip(sizes, stride, extents, strict=True)]
         return tuple((t // 2, t - t // 2) for t in total)
     if name == "CAUSAL" and len(sizes) == 1:
         return ((extents[0] - 1, 0),)
@@ -75,7 +80,7 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
     for n, f, s, d, (low, high) in zip(sizes, window, stride, dilation, pads, strict=True):
         extent, padded = (f - 1) * d + 1, n + low + high
         require(
-            extent <= padded,
+            possible(le, extent, padded),
             where,
             f"an input at least as large as its window ({extent} in this axis)",
             f"{n} padded to {padded} (spatial sizes {sizes}, window {window})",
@@ -86,4 +91,8 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
 
 
 def _is_pair(p: object) -> bool:
-    return isinstance(p, Sequence) and len(p) == 2 and all(isinstance(n, int) and n >= 0 for n in p)
+    return isinstance(p, Sequence) and len(p) == 2 and all(_is_amount(n) for n in p)
+
+
+def _is_amount(n: object) -> bool:
+    return (isinstance(n, int) or jax.export.is_symbolic_dim(n)) and possible(ge, n, 0)
