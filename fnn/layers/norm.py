@@ -70,7 +70,7 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
             return y, state
         y, mean, var = ops.batch_norm(x, scale, offset, epsilon=epsilon, axis_name=axis_name)
         n = math.prod(x.shape[:-1]) * (lax.axis_size(axis_name) if axis_name else 1)
-        return y, _update(state, momentum, mean, var * (n / max(n - 1, 1)))
+        return y, _update(state, momentum, mean, var * (n / jax.core.max_dim(n - 1, 1)))
 
     return Layer(init, apply, "batch_norm")
 

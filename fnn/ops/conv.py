@@ -14,6 +14,7 @@ https://www.deeplearningbook.org.
 """
 
 import itertools
+from operator import ge
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, described, given, integer, require, require_floats
 from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
+from fnn.core.sizes import possible
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_forms as forms
 from fnn.ops.conv_direct import ConvSpec
@@ -129,7 +131,8 @@ def conv_transpose(
     full = [(n - 1) * s + (f - 1) * d + 1 for n, s, f, d in zip(inputs, stride, window, dilation, strict=True)]
     if isinstance(padding, str) and padding == "SAME":
         crop = [n - i * s for n, i, s in zip(full, inputs, stride, strict=True)]
-        require(min(crop) >= 0, name, f"windows at least as large as the stride {stride} for SAME", window, "use VALID")
+        fits = all(possible(ge, c, 0) for c in crop)
+        require(fits, name, f"windows at least as large as the stride {stride} for SAME", window, "use VALID")
         pairs = tuple((c // 2, c - c // 2) for c in crop)
     else:
         require(
@@ -141,7 +144,8 @@ def conv_transpose(
         )
         pairs = pad_pairs(name, padding, inputs, window, stride, dilation)
     sizes = tuple(n - low - high + e for n, (low, high), e in zip(full, pairs, extra, strict=True))
-    require(min(sizes) >= 1, name, "padding that leaves an output", f"output {sizes}", "use less padding")
+    left = all(possible(ge, n, 1) for n in sizes)
+    require(left, name, "padding that leaves an output", f"output {sizes}", "use less padding")
     # In the convolution from output to input, output_padding is padding that the last window does not reach.
     pairs = tuple((low, high - e) for (low, high), e in zip(pairs, extra, strict=True))
     return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
@@ -158,7 +162,8 @@ def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
         raise InputError(
             name, expected, f"x of shape {x.shape}", missing_axis(x.shape, rank, kernel.shape[-2] * groups)
         )
-    require(min(x.shape[1:-1]) >= 1, name, "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
+    filled = all(possible(ge, n, 1) for n in x.shape[1:-1])
+    require(filled, name, "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
     require(min(kernel.shape[:-2]) >= 1, name, "a window of sizes >= 1", kernel.shape[:-2], "use sizes of 1 or more")
     (stride, dilation) = (sizes_of(name, n, v, rank) for n, v in (("stride", stride), ("dilation", dilation)))
     c, k = x.shape[-1], kernel.shape[-1]

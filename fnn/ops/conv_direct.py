@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from fnn.core.sharding import result_sharding
+from fnn.core.sizes import fixed
 from fnn.ops.window import Pairs, Sizes
 
 AXES = "DHW"
@@ -48,7 +50,7 @@ def fits(spec: ConvSpec, w: jax.Array) -> bool:
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """XLA's own convolution."""
     axes = AXES[-len(spec.sizes) :]
-    return lax.conv_general_dilated(
+    return _convolve(
         x,
         w,
         spec.stride,
@@ -61,6 +63,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Spread dy by the stride and convolve it with the flipped kernel, inputs and outputs of each group exchanged."""
+    dy = _filled(dy)
     axes = AXES[-len(spec.sizes) :]
     window = w.shape[:-2]
     flipped = lax.rev(exchange(spec.groups, w), range(len(window)))
@@ -71,7 +74,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
         extent = (f - 1) * d + 1
         front = extent - 1 - low
         padding.append((front, n + extent - 2 - (o - 1) * s - front))
-    return lax.conv_general_dilated(
+    return _convolve(
         dy,
         flipped,
         (1,) * len(window),
@@ -91,12 +94,13 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     long: so x and dy are transposed here. Elsewhere XLA chooses layouts itself, and on GPUs it knows a kernel gradient
     by the exchanged dimensions.
     """
+    dy = _filled(dy)
     return lax.platform_dependent(x, dy, cpu=partial(_canonical, spec, w=w), default=partial(_exchanged, spec, w=w))
 
 
 def _exchanged(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> jax.Array:
     axes = AXES[-len(spec.sizes) :]
-    dw = lax.conv_general_dilated(
+    dw = _convolve(
         x,
         dy,
         spec.dilation,
@@ -116,7 +120,7 @@ def _canonical(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> 
     if sharding is not None:
         *window, c, k = (*sharding.spec, *(None,) * (w.ndim - len(sharding.spec)))
         sharding = sharding.update(spec=PartitionSpec(c, *window, k))
-    dw = lax.conv_general_dilated(
+    dw = _convolve(
         x.transpose(x.ndim - 1, *places, 0),
         dy.transpose(*places, 0, x.ndim - 1),
         spec.dilation,
@@ -132,6 +136,25 @@ def _canonical(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> 
 def _kernel_padding(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> list[tuple[int, int]]:
     axes = zip(spec.sizes, w.shape[:-2], spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True)
     return [(low, (f - 1) * d + (o - 1) * s + 1 - n - low) for n, f, s, d, (low, _), o in axes]
+
+
+def _convolve(x: jax.Array, w: jax.Array, stride: Sizes, padding: Pairs, **options: Any) -> jax.Array:
+    """`lax.conv_general_dilated`; padding of symbolic amounts, which it refuses, goes around x first.
+
+    Those follow spatial axes that are neither first nor last in x, as in all layouts here.
+    """
+    if not fixed(*itertools.chain(*padding)):
+        between = options.pop("lhs_dilation", (1,) * len(padding))
+        inner = [(low, high, s - 1) for (low, high), s in zip(padding, between, strict=True)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
+        padding = ((0, 0),) * len(padding)
+    return lax.conv_general_dilated(x, w, stride, padding, **options)
+
+
+def _filled(dy: jax.Array) -> jax.Array:
+    """dy itself, its symbolic sizes now known to be 1 or more: JAX takes an axis of none for none when dilated."""
+    more = [0 if isinstance(n, int) else jax.core.max_dim(n, 1) - n for n in dy.shape[1:-1]]
+    return pad_spatial(dy, tuple((0, m) for m in more))
 
 
 def mirrored(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> tuple[ConvSpec, jax.Array, jax.Array]:

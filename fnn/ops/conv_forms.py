@@ -1,6 +1,8 @@
 """Which formulation of a convolution runs: one table for each of its three products.
 
-Every formulation is exact. The first row of a table whose condition holds is taken, at trace time, from static shapes.
+Every formulation is exact. The first row of a table whose condition is known to hold is taken, at trace time. Where
+`jax.export` leaves the batch symbolic, conditions on it are not; spatial sizes must be numbers for all but rows for
+every platform.
 Rows for "cpu" count on that platform alone, through `lax.platform_dependent`; elsewhere the next row for all platforms
 does. `measured` names the row of benchmarks/results/operations.json that shows what the choice is worth against
 automatic gradients; `python -m benchmarks.layers` times the other formulations beside it.
@@ -16,6 +18,7 @@ import jax
 from jax import lax
 
 from fnn.core.sharding import whole_batch
+from fnn.core.sizes import fixed, known
 from fnn.ops import conv_blocks as blocks
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_disjoint as matmul
@@ -202,7 +205,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
 
 def chosen(table: tuple[Row, ...], spec: ConvSpec, x: jax.Array, w: jax.Array) -> Row:
     """The row that counts on CPU."""
-    return next(row for row in table if row.when(spec, x, w))
+    return next(row for row in table if known(row.when, spec, x, w))
 
 
 def _run(
@@ -222,7 +225,7 @@ def _run(
         forced = FORMULATIONS[spec.formulation]
         fits = hasattr(forced, product) and forced.fits(spec, kernel)
         return getattr(forced if fits else direct, product)(spec, *args, **shape)
-    here = chosen(table, spec, x, kernel)
-    there = next(row for row in table if not row.platform and row.when(spec, x, kernel))
+    there = next(row for row in table if not row.platform and known(row.when, spec, x, kernel))
+    here = chosen(table, spec, x, kernel) if fixed(*x.shape[1:-1], *spec.sizes) else there
     run, other = (partial(getattr(row.formulation, product), spec, **shape) for row in (here, there))
     return run(*args) if here is there else lax.platform_dependent(*args, default=other, **{here.platform: run})

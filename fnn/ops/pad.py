@@ -11,7 +11,10 @@ With l entries put before x_0 ... x_{n-1} and r after, output position i holds x
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
+from functools import partial
+from operator import ge, le
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +25,7 @@ from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, described, require, require_floats
 from fnn.core.rule import Rule
+from fnn.core.sizes import fixed, possible
 from fnn.ops.window import Pairs, pairs_of
 
 MODES = ("REFLECT", "REPLICATE", "CIRCULAR")
@@ -55,15 +59,16 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
     ok = isinstance(mode, str) and mode in MODES
     require(ok, "pad", f"a mode among {MODES}", described(mode), "use one of these")
     require(x.ndim >= 3, "pad", "x of shape (N, *spatial, C)", x.shape, "add the axes that are missing")
-    require(min(x.shape[1:-1]) >= 1, "pad", "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
+    filled = all(possible(ge, n, 1) for n in x.shape[1:-1])
+    require(filled, "pad", "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
     amounts, pairs = pairs, pairs_of(pairs, x.ndim - 2)
     if pairs is None:
         wanted = f"{x.ndim - 2} pairs (before, after) >= 0 for x {x.shape}"
         raise InputError("pad", wanted, described(amounts), "give one pair a spatial axis")
     for n, amounts in zip(x.shape[1:-1], pairs, strict=True):
-        most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": max(amounts)}[mode]
+        most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": math.inf}[mode]
         require(
-            max(amounts) <= most,
+            all(possible(le, amount, most) for amount in amounts),
             "pad",
             f"amounts from 0 to {most} to {mode} an axis of {n}",
             amounts,
@@ -74,7 +79,8 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
 
 def _forward(spec, x):
     for axis, (low, high) in enumerate(spec.pairs, start=1):
-        x = _EXTEND[spec.mode](x, axis, low, high)
+        extend = _EXTEND[spec.mode] if fixed(x.shape[axis], low, high) else partial(_extend_by_index, spec.mode)
+        x = extend(x, axis, low, high)
     return x
 
 
@@ -84,7 +90,8 @@ def _fwd(spec, x):
 
 def _bwd(spec, residuals, dy):
     for axis, (low, high) in enumerate(spec.pairs, start=1):
-        dy = _FOLDS[spec.mode](dy, axis, low, high)
+        fold = _FOLDS[spec.mode] if fixed(dy.shape[axis], low, high) else partial(_fold_by_index, spec.mode)
+        dy = fold(dy, axis, low, high)
     return (dy,)
 
 
@@ -111,6 +118,23 @@ def _extend_circular(x, axis, low, high):
 
 
 _EXTEND = {"REFLECT": _extend_reflect, "REPLICATE": _extend_replicate, "CIRCULAR": _extend_circular}
+
+
+def _extend_by_index(mode, x, axis, low, high):
+    """Of a symbolic size: no slice is known to lie within x."""
+    n = x.shape[axis]
+    j = jnp.arange(low + n + high) - low
+    if mode == "REFLECT":
+        j = jnp.where(j >= n, 2 * (n - 1) - j, abs(j))
+    else:
+        j = jnp.clip(j, 0, n - 1) if mode == "REPLICATE" else j % n
+    return jnp.take(x, j, axis)
+
+
+def _fold_by_index(mode, dy, axis, low, high):
+    shape = (*dy.shape[:axis], dy.shape[axis] - low - high, *dy.shape[axis + 1 :])
+    x = jax.ShapeDtypeStruct(shape, dy.dtype)
+    return jax.linear_transpose(lambda x: _extend_by_index(mode, x, axis, low, high), x)(dy)[0]
 
 
 def _parts(dy, axis, low, high):

@@ -10,9 +10,11 @@ where p, t, i, b, r and q have one entry a spatial axis. Every term fills whole 
 elementwise, and a single term where windows do not overlap.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import ge, lt
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ import numpy as np
 from jax import lax
 
 from fnn.core.errors import InputError, require, require_floats
+from fnn.core.sizes import fixed, possible
 from fnn.ops.window import (
     Ints,
     Padding,
@@ -50,9 +53,10 @@ class Pool:
     def reduce(self, x: jax.Array, start: float, combine: Callable) -> jax.Array:
         """`lax.reduce_window` over the spatial axes, padded with `start`."""
         start = np.array(start, x.dtype)
-        return lax.reduce_window(
-            x, start, combine, (1, *self.window, 1), (1, *self.stride, 1), ((0, 0), *self.pads, (0, 0))
-        )
+        pads = ((0, 0), *self.pads, (0, 0))
+        if not fixed(*itertools.chain(*pads)):  # which XLA's windows refuse
+            x, pads = lax.pad(x, start, [(low, high, 0) for low, high in pads]), "VALID"
+        return lax.reduce_window(x, start, combine, (1, *self.window, 1), (1, *self.stride, 1), pads)
 
     def spread(self, dy: jax.Array, index: jax.Array | None = None) -> jax.Array:
         """The module's formula: every output takes the tap whose row-major number is `index`, or all of its taps."""
@@ -115,7 +119,7 @@ def geometry(where: str, x: jax.Array, window: Ints, stride: Ints | None, paddin
     ones = (1,) * len(sizes)
     pads = pad_pairs(where, padding, sizes, window, stride, ones)
     require(
-        all(max(pair) < f for pair, f in zip(pads, window, strict=True)),
+        all(possible(lt, p, f) for pair, f in zip(pads, window, strict=True) for p in pair),
         where,
         f"padding smaller than the window {window}: a window of nothing but padding has no value",
         pads,
@@ -138,7 +142,8 @@ def spatial_sizes(where: str, x: jax.Array, rank: int | None = None) -> Sizes:
         "add the missing axis: x[None] for a batch of one, x[..., None] for one channel",
     )
     sizes = x.shape[1:-1]
-    require(min(sizes) >= 1, where, "spatial sizes >= 1", f"x of shape {x.shape}", "pool a non-empty input")
+    filled = all(possible(ge, n, 1) for n in sizes)
+    require(filled, where, "spatial sizes >= 1", f"x of shape {x.shape}", "pool a non-empty input")
     return sizes
 
 

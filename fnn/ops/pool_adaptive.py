@@ -19,6 +19,7 @@ from jax import lax
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.rule import Rule
+from fnn.core.sizes import fixed
 from fnn.ops.pool import spatial_sizes
 from fnn.ops.pool_average import avg_pool
 from fnn.ops.pool_global import global_avg_pool
@@ -32,15 +33,13 @@ class Bins:
     sizes: Sizes
     outputs: Sizes
 
-    def matrices(self, dtype) -> list[tuple[int, np.ndarray]]:
+    def matrices(self, dtype) -> list[tuple[int, jax.Array]]:
         """Every spatial axis of x and its A, (output, input)."""
         matrices = []
         for axis, (n, o) in enumerate(zip(self.sizes, self.outputs, strict=True), 1):
-            a = np.zeros((o, n), dtype)
-            for p in range(o):
-                start, end = _bin(p, n, o)
-                a[p, start:end] = 1 / (end - start)
-            matrices.append((axis, a))
+            start, end = _bin(jnp.arange(o)[:, None], n, o)
+            inside = (start <= jnp.arange(n)) & (jnp.arange(n) < end)
+            matrices.append((axis, inside / (end - start).astype(dtype)))
         return matrices
 
 
@@ -66,7 +65,7 @@ def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     pairs = [*zip(sizes, outputs, strict=True)]
     if set(outputs) == {1}:
         return jnp.expand_dims(global_avg_pool(x), range(1, x.ndim - 1))
-    if all(n % o == 0 for n, o in pairs):
+    if fixed(*sizes) and all(n % o == 0 for n, o in pairs):
         return avg_pool(x, tuple(n // o for n, o in pairs))
     return rule(Bins(sizes, outputs), x)
 

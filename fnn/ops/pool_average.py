@@ -88,9 +88,9 @@ def _count(spec: AveragePool, dtype):
     for axis, (n, f, s, (low, _), out) in enumerate(
         zip(pool.sizes, pool.window, pool.stride, pool.pads, pool.outputs, strict=True)
     ):
-        start = np.arange(out) * s - low
-        real = np.minimum(start + f, n) - np.maximum(start, 0)
-        counts.append(jnp.asarray(real.reshape(-1, *(1,) * (len(pool.sizes) - axis)), dtype))
+        start = jnp.arange(out) * s - low
+        real = jnp.minimum(start + f, n) - jnp.maximum(start, 0)
+        counts.append(real.astype(dtype).reshape(-1, *(1,) * (len(pool.sizes) - axis)))
     return math.prod(counts)
 
 

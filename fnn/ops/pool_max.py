@@ -11,6 +11,7 @@ Bengio and Courville, Deep Learning (2016), section 9.3.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.kept import kept
 from fnn.core.rule import Rule
+from fnn.core.sizes import fixed
 from fnn.ops.pool import Pool, geometry
 from fnn.ops.window import Ints, Padding
 
@@ -57,6 +59,8 @@ def _forward(spec: Pool, x):
 
 
 def _fwd(spec: Pool, x):
+    if not fixed(*spec.sizes):  # symbolic sizes: no tap is known to have its place
+        return _forward(spec, x), x
     padded = jnp.pad(x, ((0, 0), *spec.pads, (0, 0)), constant_values=-jnp.inf)
     y = index = None
     for number, t in enumerate(np.ndindex(*spec.window)):
@@ -79,6 +83,8 @@ def _index_dtype(taps):
 
 
 def _bwd(spec: Pool, index, dy):
+    if not fixed(*spec.sizes):
+        return jax.vjp(partial(_forward, spec), index)[1](dy)
     wide = wide_dtype(dy)
     return (spec.spread(dy.astype(wide), index).astype(dy.dtype),)
 

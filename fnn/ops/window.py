@@ -5,11 +5,13 @@ inputs and fits floor((n + p - e) / s) + 1 times (Dumoulin and Visin, 2016, http
 """
 
 from collections.abc import Sequence
+from operator import ge, le
 
 import jax
 import numpy as np
 
 from fnn.core.errors import LARGEST, InputError, described, index_of, require
+from fnn.core.sizes import possible
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[tuple[int, int]]
@@ -102,7 +104,8 @@ def pad_pairs(
     if name == "VALID":
         return ((0, 0),) * len(sizes)
     if name == "SAME":
-        total = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(sizes, stride, extents, strict=True)]
+        # -n % s inputs are missing to whole strides, a number that is bounded even for a symbolic n.
+        total = [jax.core.max_dim(e - s + -n % s, 0) for n, s, e in zip(sizes, stride, extents, strict=True)]
         return tuple((t // 2, t - t // 2) for t in total)
     if name == "CAUSAL" and len(sizes) == 1:
         return ((extents[0] - 1, 0),)
@@ -125,7 +128,7 @@ def pairs_of(came: object, rank: int) -> Pairs | None:
     if not isinstance(came, Sequence) or isinstance(came, str) or len(came) != rank:
         return None
     pairs = tuple(integers_of(pair) for pair in came)
-    ok = all(pair is not None and len(pair) == 2 and all(0 <= n <= LARGEST for n in pair) for pair in pairs)
+    ok = all(pair is not None and len(pair) == 2 and all(_is_amount(n) for n in pair) for pair in pairs)
     return pairs if ok else None
 
 
@@ -139,7 +142,7 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
     for n, f, s, d, (low, high) in zip(sizes, window, stride, dilation, pads, strict=True):
         extent, padded = (f - 1) * d + 1, n + low + high
         require(
-            extent <= padded,
+            possible(le, extent, padded),
             where,
             f"an input at least as large as its window ({extent} in this axis)",
             f"{n} padded to {padded} (spatial sizes {sizes}, window {window})",
@@ -155,5 +158,9 @@ def integers_of(value: object) -> Sizes | None:
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
-    came = tuple(index_of(n) for n in value)
-    return None if None in came else came
+    came = tuple(n if jax.export.is_symbolic_dim(n) else index_of(n) for n in value)
+    return None if any(n is None for n in came) else came
+
+
+def _is_amount(n: int) -> bool:
+    return possible(ge, n, 0) and possible(le, n, LARGEST)
