@@ -57,6 +57,39 @@ def tossed():
     return sine(lambda x, dy: dy * jnp.cos(x) * next(counter))
 
 
+@jax.custom_jvp
+def stored(x):
+    """x, behind a loop without iterations; what fnn once used. Lost in a scan, the loop is differentiated."""
+    return lax.while_loop(lambda c: c[0], lambda c: (c[0], -c[1]), (lax.optimization_barrier(False), x))[1]
+
+
+stored.defjvp(lambda primals, tangents: (stored(*primals), tangents[0]))
+
+
+@jax.custom_jvp
+def other_slope(x):
+    """x with the slope of 2 x where JAX loses what follows."""
+    return 2 * x - lax.stop_gradient(x)
+
+
+other_slope.defjvp(lambda primals, tangents: (other_slope(*primals), tangents[0]))
+
+
+def saving(keep):
+    """tanh, whose residual is its value, stored by `keep`."""
+
+    @jax.custom_vjp
+    def tanh(x):
+        return jnp.tanh(x)
+
+    def fwd(x):
+        y = keep(jnp.tanh(x))
+        return y, y
+
+    tanh.defvjp(fwd, lambda y, dy: (dy * (1 - y * y),))
+    return tanh
+
+
 # For each check a function that it refuses, and whether it is the only one to do so.
 BROKEN = {
     "deterministic": (tossed(), True),
@@ -78,6 +111,7 @@ BROKEN = {
     "remat": (times(1.01, lambda x, dy: traced_within("ad_checkpoint.py")), True),
     "scan": (times(1.01, lambda x, dy: traced_within("loops.py")), True),
     "shard_map": (times(1.01, lambda x, dy: bool(varying(dy))), True),
+    "pairs": (saving(stored), True),
 }
 ARGUMENTS = {"cotangents": (X, X + 1), "kinks": (jnp.array([0.0, -1.0, 2.0]),)}
 
@@ -101,6 +135,10 @@ class TestEachCheck:
     def test_is_the_only_one_to_refuse(self, name):
         f, args = broken(name)
         assert failed(check.check_vjp(f, *args)) == {name}
+
+    def test_pairs_see_another_slope_and_no_error_where_there_is_none(self):
+        assert failed(check.check_vjp(saving(other_slope), X, checks=("pairs", "grad_of_grad", "scan"))) == {"pairs"}
+        assert check.check_vjp(saving(lambda y: y), X, checks=("pairs",))
 
     def test_a_right_rule_passes_them_all(self):
         report = check.check_vjp(sine(), X)

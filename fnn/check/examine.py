@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fnn.check import ladder, oracles, transforms
+from fnn.check import ladder, oracles, pairs, transforms
 from fnn.check import numeric as differences
 from fnn.check.diagnose import diagnose
 from fnn.check.numeric import ALWAYS, Numeric
@@ -35,10 +35,11 @@ _TABLE: dict[str, Callable[[Numeric], Iterator[Finding]]] = {
     "remat": transforms.check_remat,
     "scan": transforms.check_scan,
     "shard_map": transforms.check_shard_map,
+    "pairs": pairs.check_pairs,
 }
 CHECKS = tuple(_TABLE)
 # What compiles most and finds least beyond the others.
-SLOW = ("jit", "grad_of_grad", "jvp_of_grad", "remat", "scan", "shard_map", "jacobian", "adjoint")
+SLOW = ("jit", "grad_of_grad", "jvp_of_grad", "remat", "scan", "shard_map", "pairs", "jacobian", "adjoint")
 
 
 def examine(

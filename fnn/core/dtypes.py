@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding
 
 
 def wide_dtype(a: Any) -> jnp.dtype:
@@ -14,3 +16,29 @@ def wide_dtype(a: Any) -> jnp.dtype:
 def widen(a: jax.Array) -> jax.Array:
     """`a` in float32 at least."""
     return a.astype(wide_dtype(a))
+
+
+def product(
+    a: jax.Array, b: jax.Array, axes: tuple, batch: tuple = ((), ()), *, out_sharding: NamedSharding | None = None
+) -> jax.Array:
+    """`lax.dot_general` in the dtype of its arguments: every backend sums in float32 at least, and rounds once.
+
+    Asked for that (`preferred_element_type=float32`, rounded after), XLA's CPU backend fails on some bfloat16 products
+    when they run: on those, among others, that `vmap` over one argument makes of a kernel gradient.
+    """
+    return lax.dot_general(a, b, (axes, batch), out_sharding=out_sharding)
+
+
+def wide_product(a: jax.Array, b: jax.Array, axes: tuple, batch: tuple = ((), ())) -> jax.Array:
+    """`lax.dot_general` with its result in float32 at least: for sums that go on.
+
+    On CPU bfloat16 is widened before, for the reason that `product` gives; other platforms multiply it as it is.
+    """
+    dimensions, wide = (axes, batch), wide_dtype(a)
+
+    def native(a: jax.Array, b: jax.Array) -> jax.Array:
+        return lax.dot_general(a, b, dimensions, preferred_element_type=wide)
+
+    if a.dtype != jnp.bfloat16:
+        return native(a, b)
+    return lax.platform_dependent(a, b, cpu=lambda a, b: native(widen(a), widen(b)), default=native)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from fnn.core.sharding import whole_batch
 
@@ -60,7 +62,6 @@ def _same(x: jax.Array) -> jax.Array:
     return x
 
 
-@jax.custom_jvp
 def kept(x: jax.Array) -> jax.Array:
     """x: (...) -> the same. On CPU, XLA stores it instead of computing it again inside each operation that reads it.
 
@@ -68,20 +69,19 @@ def kept(x: jax.Array) -> jax.Array:
     block's output is then computed again from all earlier blocks, for each gradient, with strided reads: a ResNet-20
     step takes a tenth to a sixth longer. A loop ends a fusion and works in place. This one has no iterations, which the
     compiler does not know: the condition hides behind `lax.optimization_barrier`, itself gone before fusion begins.
+
+    The loop is how a primitive of its own is lowered, and no transformation ever sees it: JAX cannot differentiate a
+    loop backwards, and a `custom_jvp` around one is lost where `scan` is split into what is known and what is linear.
     """
-    return _stored(x)
-
-
-@jax.jit
-def _stored(x: jax.Array) -> jax.Array:
-    return lax.platform_dependent(x, cpu=_loop, default=_same)
+    return _kept.bind(x)
 
 
 def _loop(x: jax.Array) -> jax.Array:
     never = lax.optimization_barrier(False)
 
     def change(x: jax.Array) -> jax.Array:
-        if not x.size or not whole_batch(x):  # the devices that share x must not have to talk about one entry
+        # Without entries, without known sizes, or among devices that would have to talk about one entry: all of x.
+        if 0 in x.shape or not all(isinstance(n, int) for n in x.shape) or not whole_batch(x):
             return -x
         first = (0,) * x.ndim
         return lax.dynamic_update_slice(x, -lax.slice(x, first, (1,) * x.ndim), first)  # compiled sooner than -x
@@ -89,6 +89,12 @@ def _loop(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda carry: carry[0], lambda carry: (carry[0], change(carry[1])), (never, x))[1]
 
 
-@kept.defjvp
-def _jvp(primals: tuple, tangents: tuple) -> tuple:
-    return kept(*primals), tangents[0]
+# The identity everywhere but in the programs for CPU.
+_kept = Primitive("kept")
+_kept.def_impl(_same)
+_kept.def_abstract_eval(_same)
+ad.primitive_jvps[_kept] = lambda primals, tangents: (_kept.bind(*primals), tangents[0])
+ad.primitive_transposes[_kept] = lambda cotangent, x: [cotangent]
+batching.primitive_batchers[_kept] = lambda args, axes: (_kept.bind(*args), axes[0])
+mlir.register_lowering(_kept, mlir.lower_fun(_same, multiple_results=False))
+mlir.register_lowering(_kept, mlir.lower_fun(_loop, multiple_results=False), platform="cpu")

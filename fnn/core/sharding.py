@@ -7,7 +7,7 @@ import jax
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fnn.core.dtypes import wide_dtype
+from fnn.core.dtypes import product
 
 
 def varying(x: Any) -> frozenset[str]:
@@ -39,7 +39,7 @@ def align(*args: Any) -> tuple:
 
 
 def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array) -> jax.Array:
-    """`lax.dot_general` that sums over `axes` in float32 and returns the dtype and sharding of `like`.
+    """`product` over `axes` with the sharding of `like`.
 
     A product over a sharded batch axis must say where its result lives when mesh axes are explicit; a gradient lives
     where the argument it belongs to does (replicated, if the product comes in another rank and is reshaped after).
@@ -47,16 +47,14 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array) -> jax.Ar
     A sum over all leading axes becomes a product of matrices: where there are several, XLA's CPU backend would first
     copy an operand, transposed. Not where devices may hold parts.
     """
-    n, wide = len(axes[0]), wide_dtype(a)
+    n = len(axes[0])
     if axes == (tuple(range(n)),) * 2 and whole_batch(a, b):
         matrices = (x.reshape(math.prod(x.shape[:n]), math.prod(x.shape[n:])) for x in (a, b))
-        out = lax.dot_general(*matrices, (((0,), (0,)), ((), ())), preferred_element_type=wide)
-        return out.reshape(a.shape[n:] + b.shape[n:]).astype(like.dtype)
+        return product(*matrices, ((0,), (0,))).reshape(a.shape[n:] + b.shape[n:])
     sharding = result_sharding(like)
     if sharding is not None and a.ndim + b.ndim - 2 * n != like.ndim:
         sharding = sharding.update(spec=PartitionSpec())
-    out = lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=wide, out_sharding=sharding)
-    return out.astype(like.dtype)
+    return product(a, b, axes, out_sharding=sharding)
 
 
 def result_sharding(like: jax.Array) -> NamedSharding | None:

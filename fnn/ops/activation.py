@@ -39,13 +39,23 @@ _C = 0.044715
 _GELU_SATURATES = 40.0
 
 
-@jax.custom_jvp
-def _relu(x):
-    return jnp.maximum(x, 0)
+# jax.nn.relu and softplus have a custom_jvp, which is lost where `scan` is split into what is known and what is linear:
+# their second derivatives at 0 are half of the right ones there. These need none.
 
 
-# As in jax.nn.relu, but without a jit of its own, across which XLA fails to turn [max(x, 0) > 0] into [x > 0].
-_relu.defjvps(lambda dx, y, x: jnp.where(x > 0, dx, 0))
+def plain_relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), NaN for NaN; JAX takes the slope 0 at 0, where jnp.maximum has 1/2."""
+    return jnp.where(x <= 0, 0, x)
+
+
+def plain_softplus(x: jax.Array) -> jax.Array:
+    """log(1 + e^x), in two pieces whose slopes at 0, 0 and 1/2, add up to the right one."""
+    return plain_relu(x) + softplus_below(x)
+
+
+def softplus_below(x: jax.Array) -> jax.Array:
+    """log(1 + e^-|x|): what softplus adds to relu."""
+    return jnp.log1p(jnp.exp(jnp.where(x > 0, -x, x)))
 
 
 def _dsilu(x):
@@ -65,12 +75,12 @@ def _dgelu(approximate, x):
 # name: f(option, x), then dx(option, saved, dy) and what is saved.
 
 _TABLE = {
-    "relu": (lambda _, x: _relu(x), lambda _, y, dy: jnp.where(y > 0, dy, 0), "y"),
+    "relu": (lambda _, x: plain_relu(x), lambda _, y, dy: jnp.where(y > 0, dy, 0), "y"),
     "leaky_relu": (lambda s, x: jnp.where(x > 0, x, s * x), lambda s, y, dy: jnp.where(y > 0, dy, s * dy), "y"),
     "sigmoid": (lambda _, x: jax.nn.sigmoid(x), lambda _, y, dy: dy * y * (1 - y), "y"),
     "tanh": (lambda _, x: jnp.tanh(x), lambda _, y, dy: dy * (1 - y) * (1 + y), "y"),
     "elu": (lambda a, x: jax.nn.elu(x, a), lambda a, y, dy: jnp.where(y > 0, dy, dy * (y + a)), "y"),
-    "softplus": (lambda _, x: jax.nn.softplus(x), lambda _, y, dy: -dy * jnp.expm1(-y), "y"),
+    "softplus": (lambda _, x: plain_softplus(x), lambda _, y, dy: -dy * jnp.expm1(-y), "y"),
     "silu": (lambda _, x: jax.nn.silu(x), lambda _, x, dy: dy * _dsilu(x), "x"),
     "gelu": (lambda a, x: jax.nn.gelu(x, a), lambda a, x, dy: dy * _dgelu(a, x), "x"),
 }

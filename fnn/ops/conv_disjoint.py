@@ -7,7 +7,7 @@ three products are those of a dense layer from f_1 f_2 ... C to K, on every plat
 import jax
 from jax import lax
 
-from fnn.core.dtypes import wide_dtype
+from fnn.core.dtypes import product
 from fnn.core.sharding import contract
 from fnn.ops.conv_direct import ConvSpec, pad_axis
 from fnn.ops.window import Sizes
@@ -40,14 +40,14 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     )
     blocks = _blocks(spec, x, w, outputs)
     taps = (*range(2, 2 * rank + 1, 2), 2 * rank + 1)
-    return _matmul(blocks, w, (taps, tuple(range(rank + 1))))
+    return product(blocks, w, (taps, tuple(range(rank + 1))))
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Multiply dy by the transposed kernel and put the products back under the windows."""
     rank, (*window, c, k) = len(spec.sizes), w.shape
     kernel = w.reshape(c, k) if set(window) == {1} else w  # of a matrix XLA's CPU backend needs no transposed copy
-    dx = _matmul(dy, kernel, ((rank + 1,), (kernel.ndim - 1,)))
+    dx = product(dy, kernel, ((rank + 1,), (kernel.ndim - 1,)))
     dx = dx.reshape(*dy.shape[:-1], *window, c)
     places = [a for i in range(rank) for a in (1 + i, 1 + rank + i)]
     dx = dx.transpose(0, *places, 2 * rank + 1)
@@ -65,8 +65,3 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     blocks = blocks.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
     positions = tuple(range(rank + 1))
     return contract(blocks, dy, (positions, positions), like=w)
-
-
-def _matmul(a: jax.Array, b: jax.Array, axes: tuple) -> jax.Array:
-    wide = wide_dtype(a)
-    return lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=wide).astype(a.dtype)

@@ -6,9 +6,8 @@ it where the window exceeds the image: there its own convolution takes up to 70 
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from fnn.core.dtypes import wide_dtype
+from fnn.core.dtypes import product, wide_product
 from fnn.core.sharding import contract
 from fnn.ops.conv_direct import ConvSpec, each_tap, pad_axis, tap_views
 
@@ -21,14 +20,13 @@ def fits(spec: ConvSpec, w: jax.Array) -> bool:
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Patches (N, *outputs, taps C) times kernel (taps C, K)."""
     patches, kernel = _patches(spec, x, w), w.reshape(-1, w.shape[-1])
-    y = lax.dot_general(patches, kernel, (((x.ndim - 1,), (0,)), ((), ())), preferred_element_type=wide_dtype(x))
-    return y.astype(x.dtype)
+    return product(patches, kernel, ((x.ndim - 1,), (0,)))
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """One product gives what each output sends to each tap; every tap is put back in its place and added."""
     *window, c, _ = w.shape
-    sent = lax.dot_general(dy, w, (((dy.ndim - 1,), (w.ndim - 1,)), ((), ())), preferred_element_type=wide_dtype(dy))
+    sent = wide_product(dy, w, ((dy.ndim - 1,), (w.ndim - 1,)))
     dx = jnp.zeros((dy.shape[0], *spec.sizes, c), sent.dtype)
     for tap in each_tap(window):
         part = sent[(slice(None),) * (dy.ndim - 1) + tap]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.core.dtypes import wide_dtype
+from fnn.core.dtypes import wide_dtype, wide_product
 from fnn.core.sharding import align, contract, whole_batch
 from fnn.ops.conv_direct import ConvSpec, pad_axis
 
@@ -44,8 +44,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
 
         def add(total: jax.Array, part: tuple) -> tuple[jax.Array, None]:
             rows, columns = (a.reshape(HALVES, -1, a.shape[-1]) for a in copies(*part))
-            axes = (((1,), (1,)), ((0,), (0,)))
-            return total + lax.dot_general(rows, columns, axes, preferred_element_type=total.dtype).sum(0), None
+            return total + wide_product(rows, columns, ((1,), (1,)), ((0,), (0,))).sum(0), None
 
         split = [a.reshape(parts, batch // parts, *a.shape[1:]) for a in (x, dy)]
         zero, *_ = align(jnp.zeros((fw * c, fh * k), wide_dtype(x)), x, dy)

@@ -18,6 +18,7 @@ from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
+from fnn.ops.activation import plain_relu
 from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values, wide_index
 
 
@@ -54,7 +55,7 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
 
 
 def _hinge_forward(margin, logits, labels):
-    return jax.nn.relu(margin - widen(labels) * widen(logits)).astype(logits.dtype)
+    return plain_relu(margin - widen(labels) * widen(logits)).astype(logits.dtype)
 
 
 def _hinge_fwd(margin, logits, labels):
@@ -96,7 +97,7 @@ def _gaps(margin, logits, labels):
 
 def _multiclass_forward(margin, logits, labels):
     gaps, hit = _gaps(margin, logits, labels)
-    return jnp.where(hit, 0, jax.nn.relu(gaps)).sum(-1).astype(logits.dtype)
+    return jnp.where(hit, 0, plain_relu(gaps)).sum(-1).astype(logits.dtype)
 
 
 def _multiclass_fwd(margin, logits, labels):

@@ -23,6 +23,7 @@ from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
+from fnn.ops.activation import plain_relu, plain_softplus, softplus_below
 from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values, wide_index
 
 
@@ -188,13 +189,13 @@ cross_entropy_rule = Rule(
 
 def _binary_forward(spec, logits, labels):
     x, z = widen(logits), widen(labels)
-    return (z * jax.nn.softplus(-x) + (1 - z) * jax.nn.softplus(x)).astype(logits.dtype)
+    return (z * plain_softplus(-x) + (1 - z) * plain_softplus(x)).astype(logits.dtype)
 
 
 def _binary_fwd(spec, logits, labels):
     x, z = widen(logits), widen(labels)
-    # One logarithm instead of two. JAX cannot differentiate this form at 0, where it gives jnp.abs the slope 1.
-    y = jnp.maximum(x, 0) - x * z + jnp.log1p(jnp.exp(-jnp.abs(x)))
+    # One logarithm instead of two: softplus(x) - x z, in an order that keeps tiny losses.
+    y = plain_relu(x) - x * z + softplus_below(x)
     return y.astype(logits.dtype), (logits, labels)
 
 
