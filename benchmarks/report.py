@@ -121,7 +121,7 @@ def operation_sections(report: Mapping) -> list[str]:
         "fnn's automatic gradients compiled with the same options, of the same without options, and of PyTorch, the "
         "best of contiguous, channels last and compiled. The last four are of the same computation in the body of a "
         "loop (`lax.scan`, `while_loop`) and in a branch of `lax.cond`: by hand over the same outside, and "
-        "automatic over by hand there. A loop copies what enters and leaves it, which operations as fast as memory feel."
+        "automatic over by hand there. A loop copies what enters and leaves it, which fast operations feel."
     )
     parts = ["## Operations", about, machine(report), counts, tables.operations(records)]
     slow = ", ".join(tables.slowed(records))
