@@ -150,11 +150,13 @@ def _kernel_padding(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> list[tuple[i
 
 
 def _convolve(x: jax.Array, w: jax.Array, stride: Sizes, padding: Pairs, **options: Any) -> jax.Array:
-    """`lax.conv_general_dilated`; padding of symbolic amounts, which it refuses, goes around x first.
+    """`lax.conv_general_dilated`; padding of symbolic amounts, which it refuses, and of negative ones goes around x first.
 
-    Those follow spatial axes that are neither first nor last in x, as in all layouts here.
+    XLA's CPU backend (JAX 0.10.2) computes garbage in float32 where negative padding crops x in front in one axis and
+    behind in another. The spatial axes are neither first nor last in x, as in all layouts here.
     """
-    if not fixed(*itertools.chain(*padding)):
+    amounts = [*itertools.chain(*padding)]
+    if not fixed(*amounts) or min(amounts) < 0:
         between = options.pop("lhs_dilation", (1,) * len(padding))
         inner = [(low, high, s - 1) for (low, high), s in zip(padding, between, strict=True)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
