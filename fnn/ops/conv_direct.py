@@ -150,7 +150,7 @@ def _kernel_padding(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> list[tuple[i
 
 
 def _convolve(x: jax.Array, w: jax.Array, stride: Sizes, padding: Pairs, **options: Any) -> jax.Array:
-    """`lax.conv_general_dilated`; padding of symbolic amounts, which it refuses, and of negative ones goes around x first.
+    """`lax.conv_general_dilated`; symbolic padding, which it refuses, and negative goes around x first.
 
     XLA's CPU backend (JAX 0.10.2) computes garbage in float32 where negative padding crops x in front in one axis and
     behind in another. The spatial axes are neither first nor last in x, as in all layouts here.
