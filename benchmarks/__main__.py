@@ -21,7 +21,7 @@ from benchmarks.machine import RESULTS, cores, describe
 from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS
 from benchmarks.networks.agree import NUDGES
-from benchmarks.operations import OPERATIONS, QUICK
+from benchmarks.operations import OPERATIONS, PLACES, QUICK
 from benchmarks.worker import Worker
 
 OUT = Path(__file__).parent.parent / "out" / "benchmarks"
@@ -59,7 +59,8 @@ def network_programs(quick: bool) -> Choices:
 
 def operation_programs(quick: bool) -> Choices:
     """Libraries and variants of an operation."""
-    return [("fnn", v) for v in FNN[:3]] + [("torch", v) for v in (TORCH[:2] if quick else TORCH)]
+    inside = [("fnn", f"{mode}, {place}") for mode in FNN[:2] for place in PLACES]
+    return [("fnn", v) for v in FNN[:3]] + inside + [("torch", v) for v in (TORCH[:2] if quick else TORCH)]
 
 
 def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:

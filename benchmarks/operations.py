@@ -177,8 +177,28 @@ class Costs:
     program: str | None = None
 
 
+def in_loop(step, given, trips):
+    """`trips` steps in the body of a loop; what one returns, of the shapes of its arguments, the next is given."""
+    return jax.lax.fori_loop(0, trips, lambda _, given: step(*given), given)
+
+
+def in_branch(step, given, trips):
+    """`trips` steps, 0 or 1, as a branch that is chosen when the program runs."""
+    return jax.lax.cond(trips > 0, step, lambda *given: given, *given)
+
+
+PLACES = {"in a loop": in_loop, "in a branch": in_branch}
+TRIPS = 4  # of a loop a turn: what enters and leaves it is copied once
+LONG_SECONDS = 1.0  # what takes longer in a loop or a branch ran once, when it was compared, and does not run again
+
+
 class InJax:
-    """The operation in fnn: `variant` is "hand", "auto", or "auto, defaults", which compiles without any option."""
+    """The operation in fnn: `variant` is "hand" or "auto", and what may follow after a comma.
+
+    "defaults" compiles without any option. "in a loop" and "in a branch" compute output and gradients in the body of a
+    loop, whose number of trips is known only when it runs (as XLA sees `lax.scan` and `while_loop`), and in a branch of
+    `lax.cond`: gradients take the arguments' place, the output that of its gradient, so that nothing is added.
+    """
 
     def __init__(self, operation: Operation, variant: str):
         self._arguments = {name: jnp.asarray(a) for name, a in operation.data().items()}
@@ -193,12 +213,19 @@ class InJax:
             y, pull = jax.vjp(lambda *given: output(*given, *fixed), *arguments)
             return y, pull(dy)
 
-        self._mode = variant.split(",")[0]
+        def placed(arguments, fixed, dy, trips):
+            dy, arguments = PLACES[self._place](lambda dy, given: run(given, fixed, dy), (dy, arguments), trips)
+            return dy, arguments
+
+        self._mode, _, self._place = variant.partition(", ")
+        self._seconds, self._trips = None, ()
         with fnn.gradients(self._mode):
             shape = jax.eval_shape(output, *self._inputs[0], *self._inputs[1]).shape
         self._inputs = (*self._inputs, jnp.asarray(operation.cotangent(shape)))
-        options = {} if variant.endswith("defaults") else train.compiler_options()
-        self._jitted = jax.jit(run, compiler_options=options or None)
+        options = {} if self._place == "defaults" else train.compiler_options()
+        if self._place in PLACES:
+            self._trips = (1,)
+        self._jitted = jax.jit(placed if self._trips else run, compiler_options=options or None)
         self._compiled = self._costs = None
 
     def prepare(self) -> Costs:
@@ -206,7 +233,7 @@ class InJax:
         if self._compiled is None:
             start = time.perf_counter()
             with fnn.gradients(self._mode):
-                lowered = self._jitted.lower(*self._inputs)
+                lowered = self._jitted.lower(*self._inputs, *self._trips)
             traced = time.perf_counter()
             self._compiled = lowered.compile()
             memory = self._compiled.memory_analysis()
@@ -218,16 +245,21 @@ class InJax:
     def first(self) -> tuple[float, dict[str, np.ndarray]]:
         """Mean size of the output; the output and the gradients by name."""
         self.prepare()
-        y, gradients = self._compiled(*self._inputs)
+        start = time.perf_counter()
+        y, gradients = jax.block_until_ready(self._compiled(*self._inputs, *self._trips))
+        self._seconds = time.perf_counter() - start
         found = {"output": y, **dict(zip(self._arguments, gradients, strict=True))}
         return float(jnp.abs(y).mean()), {name: np.asarray(a) for name, a in found.items()}
 
     def run(self, steps: int) -> float:
         """Seconds of that many evaluations, each waited for."""
+        if self._trips and self._seconds > LONG_SECONDS:
+            return steps * self._seconds
+        trips = TRIPS if self._place == "in a loop" else 1
         start = time.perf_counter()
         for _ in range(steps):
-            jax.block_until_ready(self._compiled(*self._inputs))
-        return time.perf_counter() - start
+            jax.block_until_ready(self._compiled(*self._inputs, *(trips for _ in self._trips)))
+        return (time.perf_counter() - start) / trips
 
 
 def build(name: str, library: str, variant: str):

@@ -17,6 +17,7 @@ OTHERS = {
     "ablation": "What each part is worth",
     "layers": "Where the time of convolutions goes",
     "residuals": "Memory kept for the backward pass",
+    "loops": "In loops and under vmap",
     "sharding": "Sharded batches",
     "startup": "Import, calls and compiling",
 }
@@ -118,9 +119,13 @@ def operation_sections(report: Mapping) -> list[str]:
         "one process for JAX and one for PyTorch, in which the C library keeps freed memory for the next call: within "
         "a step, too, an operation writes into memory in use. The three columns after the time are ratios to it: of "
         "fnn's automatic gradients compiled with the same options, of the same without options, and of PyTorch, the "
-        "best of contiguous, channels last and compiled."
+        "best of contiguous, channels last and compiled. The last four are of the same computation in the body of a "
+        "loop (`lax.scan`, `while_loop`) and in a branch of `lax.cond`: by hand over the same outside, and "
+        "automatic over by hand there. A loop copies what enters and leaves it, which fast operations feel."
     )
     parts = ["## Operations", about, machine(report), counts, tables.operations(records)]
+    slow = ", ".join(tables.slowed(records))
+    parts.append(f"More than {tables.SLOWED:g} times as long by hand inside as outside: {slow or 'none'}.")
     lines = tables.failures(records)
     told = {line.replace("contiguous", "compiled") for line in lines if "contiguous" in line}
     failures = [line for line in lines if "channels last" not in line and line not in told]

@@ -6,6 +6,8 @@ JAX_PEERS = ("stax", "flax.nnx", "equinox", "haiku")
 SHORT = {"flax.nnx": "nnx", "torch": "PyTorch"}
 ABSENT = "-"
 AUTO = (("fnn", "auto"), ("fnn", "auto, defaults"))
+INSIDE = ("in a loop", "in a branch")
+SLOWED = 1.3  # times: within it, a loop's copies of what enters and leaves it
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -166,6 +168,7 @@ def _spread(ratio: Mapping[str, float] | None, program: Mapping, reference: str)
 def operations(records: Iterable[Mapping]) -> str:
     """One row an operation."""
     head = ["operation", "hand, ms", "auto", "auto, JAX's defaults", "PyTorch", "temporary MiB, hand", "auto"]
+    head += [f"{place}: {what}" for place in INSIDE for what in ("hand over outside", "auto over hand")]
     rows = []
     for record in records:
         hand, auto = find(record, "fnn", "hand"), find(record, "fnn", "auto")
@@ -179,9 +182,25 @@ def operations(records: Iterable[Mapping]) -> str:
                 against(torch, torch and torch["variant"]),
                 mebibytes(hand),
                 mebibytes(auto),
+                *(f"{ratio:.2f}" if ratio else ABSENT for place in INSIDE for ratio in inside(record, place)),
             ]
         )
     return table(head, rows)
+
+
+def inside(record: Mapping, place: str) -> tuple[float | None, float | None]:
+    """In a loop or a branch: the time by hand over that outside, and the automatic time over that by hand, medians."""
+    hand, auto = (find(record, "fnn", f"{mode}, {place}") for mode in ("hand", "auto"))
+    if hand is None:
+        return None, None
+    over = None if auto is None else auto["seconds"]["median"] / hand["seconds"]["median"]
+    return hand["ratio"] and hand["ratio"]["median"], over
+
+
+def slowed(records: Iterable[Mapping]) -> list[str]:
+    """Operations that take more than `SLOWED` times as long by hand in a loop or a branch as outside."""
+    found = [(record["name"], place, inside(record, place)[0]) for record in records for place in INSIDE]
+    return [f"{name} {place} ({ratio:.2f})" for name, place, ratio in found if ratio and ratio > SLOWED]
 
 
 def tally(records: Iterable[Mapping], library: str, variant: str) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from benchmarks import ablation, aims, chart, layers, profile, report, rounds, t
 from benchmarks.fingerprint import fingerprint
 from benchmarks.machine import RESULTS, Copying
 from benchmarks.measure import Program, measure
-from benchmarks.operations import OPERATIONS, QUICK, Operation
+from benchmarks.operations import OPERATIONS, PLACES, QUICK, Operation
 from benchmarks.worker import ProgramError, Worker, obey, sentence_of
 from fnn.core import kept
 from fnn.ops import conv_forms
@@ -292,6 +292,39 @@ def test_pytorch_computes_the_same_operation(name, monkeypatch):
         assert other.run(2) > 0
         for leaf, value in truth.items():
             np.testing.assert_allclose(arrays[leaf], value, rtol=1e-4, atol=1e-5, err_msg=leaf)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_operation_computes_the_same_in_a_loop_and_in_a_branch(place, monkeypatch):
+    from benchmarks import operations
+
+    monkeypatch.setattr(operations, "OPERATIONS", SMALL)
+    loss, truth = operations.build("grouped", "fnn", "hand").first()
+    other = operations.build("grouped", "fnn", f"hand, {place}")
+    other_loss, arrays = other.first()
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    for leaf, value in truth.items():
+        np.testing.assert_allclose(arrays[leaf], value, rtol=1e-4, atol=1e-5, err_msg=leaf)
+    assert other.run(2) > 0
+    monkeypatch.setattr(operations, "LONG_SECONDS", 0)
+    assert other.run(2) == 2 * other.run(1), "what takes long runs once"
+    assert ("while" if place == "in a loop" else "conditional") in other._compiled.as_text()
+
+
+def test_operations_show_what_loops_and_branches_cost():
+    def program(variant, seconds, ratio):
+        quartiles = [dict.fromkeys(("low", "median", "high"), value) for value in (seconds, ratio)]
+        return {"library": "fnn", "variant": variant, "seconds": quartiles[0], "ratio": quartiles[1]}
+
+    programs = [("hand", 2.0, 1.0), ("hand, in a loop", 3.0, 1.5), ("auto, in a loop", 60.0, 30.0)]
+    record = {"name": "conv", "programs": [program(*row) for row in programs]}
+    assert tables.inside(record, "in a loop") == (1.5, 20.0)
+    assert tables.operations([record]).endswith("| 1.50 | 20.00 | - | - |")
+    assert tables.slowed([record]) == ["conv in a loop (1.50)"]
+    assert tuple(PLACES) == tables.INSIDE
+    assert [c for c in command.operation_programs(False) if ", in a " in c[1]] == [
+        ("fnn", f"{mode}, {place}") for mode in ("hand", "auto") for place in PLACES
+    ]
 
 
 def test_quick_operations_exist():

@@ -11,7 +11,7 @@ import fnn
 from benchmarks.operations import OPERATIONS
 from fnn.check.tolerance import gap, largest, limit_of
 from fnn.core import sharding
-from fnn.ops import conv_blocks, conv_forms, conv_separable, conv_wide, conv_winograd
+from fnn.ops import conv_blocks, conv_direct, conv_forms, conv_separable, conv_wide, conv_winograd
 from fnn.ops.conv import rule
 from fnn.ops.conv_direct import ConvSpec
 from tests.helpers import assert_close, integers, normal
@@ -112,6 +112,26 @@ def test_every_formulation_is_exact_and_adjoint(spec, kernel, batch):
         for dw in dws:
             assert jnp.vdot(dw, w) == jnp.vdot(dy, want)
             np.testing.assert_array_equal(dw, dws[0])
+
+
+@pytest.mark.parametrize("channels", [2, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_beyond_the_window_has_right_gradients_in_float32(channels, stride, monkeypatch):
+    """There XLA's CPU backend would have to crop: in front in one axis and behind in another it computes garbage."""
+    on_one_device(monkeypatch)
+    spec = _spec((5, 6), stride, ((3, 0), (0, 4)))
+    x, w = integers(0, (4, 5, 6, channels)), integers(1, (2, 2, channels, channels))
+    want = rule.reference(spec, x, w, None)
+    dy = integers(2, want.shape)
+    y, dx, dw = jax.jit(
+        lambda x, w, dy: (
+            conv_direct.forward(spec, x, w),
+            conv_direct.input_gradient(spec, dy, w),
+            conv_direct.kernel_gradient(spec, x, dy, w),
+        )
+    )(x, w, dy)
+    np.testing.assert_array_equal(y, want)
+    assert jnp.vdot(dx, x) == jnp.vdot(dw, w) == jnp.vdot(dy, want)
 
 
 @pytest.mark.parametrize("formulation", conv_forms.NAMES)

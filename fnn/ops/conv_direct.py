@@ -9,7 +9,7 @@ d and padding l in front:
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from fnn.core.sharding import result_sharding
+from fnn.core.sharding import result_sharding, whole_batch
 from fnn.core.sizes import fixed
 from fnn.ops.window import Pairs, Sizes
 
@@ -95,7 +95,18 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     by the exchanged dimensions.
     """
     dy = _filled(dy)
-    return lax.platform_dependent(x, dy, cpu=partial(_canonical, spec, w=w), default=partial(_exchanged, spec, w=w))
+    canonical, other = (partial(form, spec, w=w) for form in (_canonical, _elsewhere(x, dy)))
+    return lax.platform_dependent(x, dy, cpu=canonical, default=other)
+
+
+def _elsewhere(x: jax.Array, dy: jax.Array) -> Callable[..., jax.Array]:
+    """XLA's own form, unless it could be wrong.
+
+    Per-example gradients (vmap, a batch of one example inside) become one convolution with a group for each example.
+    Where these groups are split among devices, XLA's partitioner (JAX 0.10.2) computes another sum if the groups have
+    one channel and the dimensions are exchanged: so does `jax.grad` of a convolution. In canonical form it is right.
+    """
+    return _canonical if x.shape[0] == 1 and not whole_batch(x, dy) else _exchanged
 
 
 def _exchanged(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> jax.Array:
@@ -139,11 +150,13 @@ def _kernel_padding(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> list[tuple[i
 
 
 def _convolve(x: jax.Array, w: jax.Array, stride: Sizes, padding: Pairs, **options: Any) -> jax.Array:
-    """`lax.conv_general_dilated`; padding of symbolic amounts, which it refuses, goes around x first.
+    """`lax.conv_general_dilated`; symbolic padding, which it refuses, and negative goes around x first.
 
-    Those follow spatial axes that are neither first nor last in x, as in all layouts here.
+    XLA's CPU backend (JAX 0.10.2) computes garbage in float32 where negative padding crops x in front in one axis and
+    behind in another. The spatial axes are neither first nor last in x, as in all layouts here.
     """
-    if not fixed(*itertools.chain(*padding)):
+    amounts = [*itertools.chain(*padding)]
+    if not fixed(*amounts) or min(amounts) < 0:
         between = options.pop("lhs_dilation", (1,) * len(padding))
         inner = [(low, high, s - 1) for (low, high), s in zip(padding, between, strict=True)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 from jax import lax
 
-from fnn.core.sharding import whole_batch
+from fnn.core.sharding import result_sharding, whole_batch
 from fnn.core.sizes import fixed, known
 from fnn.ops import conv_blocks as blocks
 from fnn.ops import conv_direct as direct
@@ -125,6 +125,11 @@ def broad_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     return broad(spec, x, w) and math.prod(x.shape[:-1]) * math.prod(w.shape[-2:]) >= MUCH
 
 
+def single(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """One example under explicit axes: within vmap over a split axis, JAX refuses the convolution of all gradients."""
+    return patches.fits(spec, w) and x.shape[0] == 1 and result_sharding(x) is not None
+
+
 def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """At stride 1, 12 to 32 channels on both sides, in parts that fit the caches."""
     *window, c, k = w.shape
@@ -164,6 +169,7 @@ INPUT_GRADIENT = (
 )
 KERNEL_GRADIENT = (
     Row(matmul, disjoint, "", "conv 1x1, 8x56x56x64 to 256"),
+    Row(patches, single, "", ""),
     Row(shifted, depthwise, "cpu", "conv depthwise 3x3, 8x56x56x96"),
     Row(blocks, grouped, "cpu", "conv 3x3 groups 32, 8x28x28x128"),
     Row(planes, deep, "cpu", "conv 3-D 3x3x3, 2x16x32x32x8 to 16"),
