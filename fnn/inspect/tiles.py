@@ -16,6 +16,7 @@ from fnn.inspect.style import BLUE, FAINT, INK, PAGE, RED, draw, figure, grid_of
 _MOST_TILES = 512  # each is drawn on its own; more take minutes and cannot be told apart
 _MOST_ROWS = 200  # of feature maps: a picture may have 65,535 pixels a side
 _LETTERS_AN_INCH = 17  # of the type in which titles are set
+_LINE = 0.13  # inches a bar with a number beside it
 _BAND = 0.26  # inches for the title of a row of feature maps
 _LETTERS = 38  # of a title that leaves room for what stands beside it
 
@@ -135,7 +136,8 @@ def plot_mistakes(images: Any, labels: Any, probabilities: Any, k: int = 3, most
     rows = -(-len(worst) // columns)
     width = PAGE * columns / 4
     lines = textwrap.wrap(title, int(_LETTERS_AN_INCH * width))
-    with figure(width, 1.0 * rows + 0.14 * len(lines) + 0.16) as fig:
+    side = max(1.0, _LINE * min(k, probabilities.shape[1]))  # of an image, or of its bars where they are many
+    with figure(width, side * rows + 0.14 * len(lines) + 0.16) as fig:
         if not len(worst):
             fig.text(0.02, 0.5, title, va="center")
             return fig
