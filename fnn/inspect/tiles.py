@@ -156,7 +156,9 @@ def plot_mistakes(images: Any, labels: Any, probabilities: Any, k: int = 3, most
             bars.barh(range(len(top)), lengths, color=colors, height=0.62)
             for row, c in enumerate(top):
                 bars.text(lengths[row] + 0.04, row, f"{100 * probabilities[i, c]:.0f} %", va="center", fontsize=6)
-            bars.set(xlim=(0, 1.5), ylim=(max(len(top), 3) - 0.4, -0.6), xticks=[], yticks=range(len(top)), yticklabels=top)
+            bars.set(
+                xlim=(0, 1.5), ylim=(max(len(top), 3) - 0.4, -0.6), xticks=[], yticks=range(len(top)), yticklabels=top
+            )
             bars.tick_params(length=0, pad=2)
             bars.spines["bottom"].set_visible(False)
         return fig
