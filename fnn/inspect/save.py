@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fnn.core.errors import InputError
+from fnn.core.errors import InputError, kind_name
 from fnn.core.paths import as_path, shown
 from fnn.inspect.style import figure
 
@@ -34,7 +34,7 @@ def save_figure(figure: Any, path: str | os.PathLike) -> Path:
         got = repr(path.suffix) if suffix else f"no suffix in {path.name!r}"
         raise InputError("save_figure", f"a path that ends in .{', .'.join(FORMATS)}", got, "name it picture.png")
     if not hasattr(figure, "savefig"):
-        raise InputError("save_figure", "a Figure", type(figure).__name__, "pass what a plot function returned")
+        raise InputError("save_figure", "a matplotlib Figure", kind_name(figure), "pass what a plot function returned")
     import matplotlib
 
     date = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[suffix]
