@@ -106,6 +106,7 @@ def test_every_cut_and_every_byte_of_a_header(tmp_path):
         (header(5, 3, order="<u4") + bytes(15), r"truncated; its sizes are byte-swapped, probably; write"),
         (header(300, order="<u4") + bytes(300), r"its sizes are byte-swapped, probably; write sizes and elements most"),
         (header(65536) + bytes(65535), "truncated; download it again"),
+        (header(5, 0) + bytes(3), "with trailing bytes; download it again"),
         (idx_bytes(LABELS)[:4][::-1] + idx_bytes(LABELS)[4:], r"got bytes 01 08 00 00, byte-swapped, probably"),
         (idx_bytes(SMALL) + bytes(10**6), r"36 bytes for int16 of shape \(3, 4\); got .*, with trailing bytes"),
     ],

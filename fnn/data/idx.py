@@ -74,7 +74,7 @@ def read_idx(path: str | bytes | os.PathLike) -> np.ndarray:
             came, about = most, "at most " if packed else ""
     if came != wanted:
         few = "truncated" if came < wanted else "with trailing bytes"
-        reverse = came == little or little * _IMPLAUSIBLE <= wanted
+        reverse = came == little or 0 < little * _IMPLAUSIBLE <= wanted
         order = "; its sizes are byte-swapped, probably" if reverse else ""
         raise InputError(
             where,
