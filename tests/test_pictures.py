@@ -174,7 +174,7 @@ def test_curves_show_single_numbers_and_say_what_is_missing():
             lambda: inspect.plot_feature_maps(np.ones((2, 2)), dict.fromkeys(range(300), np.ones(2))),
             "at most 200 rows; got 300 maps; choose some layers",
         ),
-        (lambda: inspect.save_figure(None, "x.png"), "a Figure; got NoneType"),
+        (lambda: inspect.save_figure(None, "x.png"), "a matplotlib Figure; got NoneType"),
         (lambda: inspect.save_figure(None, "x.bmp"), r"ends in \.png, \.pdf, \.svg; got '\.bmp'; name it picture\.png"),
         (lambda: inspect.save_figure(None, "x"), "got no suffix in 'x'"),
         (lambda: inspect.save_figure(mistakes(0), "/proc/x.png"), r"can be written; got /proc/x\.png \("),
