@@ -1,7 +1,7 @@
 """Pictures of images: filters, feature maps, mistakes; each is a matplotlib Figure to save or show.
 
 A tile is framed, so that a white one is no hole in the page; one whose numbers are all equal bears that number, so that
-a dead channel says 0; entries that are no numbers are amber.
+a silent channel says 0; entries that are no numbers are amber.
 """
 
 import textwrap
@@ -65,7 +65,8 @@ def plot_filters(kernel: Any) -> Any:
 def plot_feature_maps(image: Any, maps: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> Any:
     """One image and what each layer makes of it: a row a layer, a tile a channel, white the smallest value of a row.
 
-    A channel that has one value everywhere bears it, 0 where it is dead, and the row says how many of these there are.
+    A channel that has one value everywhere bears it, and the row says how many are 0 everywhere: silent for this image,
+    dead if for all.
 
     Args:
       image: (H, W), (H, W, 1) or (H, W, 3).
@@ -99,7 +100,7 @@ def plot_feature_maps(image: Any, maps: Mapping[str, Any], titles: Mapping[str, 
             band.text(0.004, top, shortened(str(title), _LETTERS), fontweight="bold", va="top")
             dead = sum(_constant(tile) == 0 for tile in tiles)
             if dead:
-                band.text(0.44, top, f"dead (0 everywhere): {dead} of {len(tiles)}", color=RED, fontsize=7, va="top")
+                band.text(0.44, top, f"0 everywhere: {dead} of {len(tiles)}", color=RED, fontsize=7, va="top")
             band.text(0.996, top, f"{' x '.join(map(str, shape))}{more}", color=FAINT, fontsize=7, ha="right", va="top")
             _row_of_tiles(band, tiles[:most], height, strip=len(shape) == 1)
         return fig
