@@ -33,14 +33,19 @@ def parse(argv):
     )
     parser.add_argument("--data", default="digits", help="'digits' (built in), or a folder with MNIST's idx files")
     parser.add_argument("--out", type=Path, default=Path("out/lenet"), help="folder for pictures (default %(default)s)")
+    parser.add_argument(
+        "--format", choices=inspect.FORMATS, default="png", help="of the pictures (default %(default)s)"
+    )
     args = parser.parse_args(argv)
     for name in ("epochs", "batch_size", "learning_rate"):
         if not 0 < getattr(args, name) < float("inf"):
             parser.error(f"--{name.replace('_', '-')} must be positive")
     if not 0 <= args.seed < 2**32:
         parser.error("--seed must be between 0 and 2**32 - 1")
-    if args.out.exists() and not args.out.is_dir():
-        parser.error(f"--out must be a folder, and {args.out} is a file")
+    try:
+        inspect.output_folder(args.out)  # before training, not after it
+    except fnn.InputError as error:
+        parser.error(f"--out must be a folder: {error}")
     return args
 
 
@@ -75,7 +80,7 @@ def main(argv=None):
     print(f"\ntest accuracy {accuracy:.2%} of {len(split.test.labels)} images, gradients: {args.gradients}\n")
 
     compare_gradients(layer, split.train.images[:1], next(batches.epoch(0)))
-    draw(layer, now, split.test, history, args.out)
+    draw(layer, now, split.test, history, args.out, args.format)
     print(f"\npictures in {args.out}/, {time.perf_counter() - started:.0f} seconds in all")
     return accuracy, history
 
@@ -105,9 +110,8 @@ def compare_gradients(layer, image, batch):
     )
 
 
-def draw(layer, now, test, history, out):
+def draw(layer, now, test, history, out, suffix):
     """Save curves, filters, feature maps, confusion matrix and the worst mistakes."""
-    out.mkdir(parents=True, exist_ok=True)
     logits, _ = jax.jit(layer.apply)(now.params, now.state, test.images)
     probabilities = np.asarray(jax.nn.softmax(logits))
     seen = inspect.activations(layer, now.params, now.state, test.images[:1])
@@ -120,7 +124,7 @@ def draw(layer, now, test, history, out):
         "mistakes": inspect.plot_mistakes(test.images, test.labels, probabilities),
     }
     for name, figure in pictures.items():
-        figure.savefig(out / f"{name}.png", dpi=200)
+        inspect.save_figure(figure, out / f"{name}.{suffix}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,85 @@
-"""Neural networks as plain JAX functions, with backward rules written by hand and proven."""
+"""Neural networks as plain JAX functions, with backward rules written by hand and proven.
+
+A model is a Layer, that is, two pure functions: `init(key, x) -> params, state` and
+`apply(params, state, x, train=, key=) -> y, state`; params and state are dicts of arrays. `help(fnn.conv)` says more.
+
+Layers with parameters:
+
+    dense                         every output a weighted sum of all inputs
+    conv                          a window slid over 1, 2 or 3 axes, with stride, dilation, groups
+    conv_transpose                the way back: each input paints its window into the output
+    depthwise_conv                each channel with filters of its own
+    separable_conv                depthwise over space, then 1x1 over channels
+    batch_norm                    each channel normalised by the batch, by running averages in evaluation
+    layer_norm                    each vector of channels normalised over itself
+    group_norm                    each group of channels normalised over itself
+
+Layers without:
+
+    relu                          max(x, 0)
+    leaky_relu                    x, and slope x below 0
+    elu                           x, and alpha (e^x - 1) below 0
+    gelu                          x times the normal distribution function
+    silu                          x sigmoid(x)
+    softplus                      log(1 + e^x)
+    sigmoid                       1 / (1 + e^-x)
+    tanh                          the hyperbolic tangent
+    softmax                       positive numbers that sum to 1
+    log_softmax                   their logarithms
+    max_pool                      the largest number of every window
+    avg_pool                      the mean of every window
+    global_max_pool               the largest number of every channel
+    global_avg_pool               the mean of every channel
+    adaptive_avg_pool             means over bins, as many as asked for
+    filter_pool                   a blur, and every stride-th of its numbers
+    dropout                       in training, a random fraction set to zero
+    flatten                       each example becomes a vector
+    reshape                       each example takes a new shape
+    identity                      the input itself
+
+Layers made of layers:
+
+    serial                        one after the other
+    residual                      after(body(x) + shortcut(x))
+    parallel                      several on one input, merged
+    concat                        the merging along the channels
+    repeat                        n copies in a row, traced once
+    remat                         intermediate values computed again instead of stored
+    lift                          a layer of your own from a function of params and x
+    Layer                         the pair itself
+
+Losses and metrics, one number an example:
+
+    softmax_cross_entropy         of scores under class labels or distributions
+    sigmoid_binary_cross_entropy  of scores under labels from 0 to 1
+    squared_error                 (p - t)^2
+    hinge                         of scores, for two classes or many
+    accuracy                      1 where the prediction is right
+    top_k_accuracy                1 where the label is among the k largest scores
+    zero_one                      1 where the prediction is wrong
+    l2_penalty                    half the sum of squares of all weights
+    decay_mask                    which of the parameters are weights
+
+Gradients:
+
+    gradients                     by hand or automatically, for all that runs inside the block
+    Rule                          an operation with a backward pass written by hand; one of your own, too
+    rules                         all that are registered
+
+Looking, and errors:
+
+    summary                       the layers of a model in a table
+    InputError                    where, what was expected, what came, how to mend it
+
+Modules, loaded at first use:
+
+    ops                           the same operations as functions on arrays
+    train                         a step, a loop, evaluation
+    data                          digits, MNIST, batches
+    models                        architectures
+    inspect                       activations and pictures
+    check                         is a gradient right?
+"""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -53,6 +134,65 @@ from fnn.ops.metric import top_k_accuracy as top_k_accuracy
 from fnn.ops.metric import zero_one as zero_one
 from fnn.ops.penalty import decay_mask as decay_mask
 from fnn.ops.penalty import l2_penalty as l2_penalty
+
+__all__ = [
+    "InputError",
+    "Layer",
+    "Rule",
+    "accuracy",
+    "adaptive_avg_pool",
+    "avg_pool",
+    "batch_norm",
+    "check",
+    "concat",
+    "conv",
+    "conv_transpose",
+    "data",
+    "decay_mask",
+    "dense",
+    "depthwise_conv",
+    "dropout",
+    "elu",
+    "filter_pool",
+    "flatten",
+    "gelu",
+    "global_avg_pool",
+    "global_max_pool",
+    "gradients",
+    "group_norm",
+    "hinge",
+    "identity",
+    "inspect",
+    "l2_penalty",
+    "layer_norm",
+    "leaky_relu",
+    "lift",
+    "log_softmax",
+    "max_pool",
+    "models",
+    "ops",
+    "parallel",
+    "relu",
+    "remat",
+    "repeat",
+    "reshape",
+    "residual",
+    "rules",
+    "separable_conv",
+    "serial",
+    "sigmoid",
+    "sigmoid_binary_cross_entropy",
+    "silu",
+    "softmax",
+    "softmax_cross_entropy",
+    "softplus",
+    "squared_error",
+    "summary",
+    "tanh",
+    "top_k_accuracy",
+    "train",
+    "zero_one",
+]
 
 if TYPE_CHECKING:
     from fnn import check as check

@@ -7,6 +7,8 @@ Tests marked `long` (the wide sweeps) run with `--full` alone.
 """
 
 import os
+import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,3 +31,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in set(long)]
+
+
+@pytest.fixture(autouse=True)
+def messages_that_contradict_themselves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No error of any test says "expected a tuple of arrays; got tuple": what came is never just what was wanted."""
+    from fnn.core.errors import InputError
+
+    found, make = [], InputError.__init__
+
+    def record(self: InputError, where: str, expected: str, got: str, fix: str) -> None:
+        make(self, where, expected, got, fix)
+        if contradicts(expected, got):
+            found.append(str(self))
+
+    monkeypatch.setattr(InputError, "__init__", record)
+    yield
+    assert not found, found
+
+
+def contradicts(expected: str, got: str) -> bool:
+    """Whether `got`, a word or two, is what `expected` begins with.
+
+    >>> contradicts("a tuple of arrays (N, ...)", "tuple"), contradicts("a tuple of arrays", "tuple of 3")
+    (True, False)
+    """
+    expected, got = (re.sub(r"^(an?|the|one) ", "", text) for text in (str(expected), str(got)))
+    return bool(re.fullmatch(r"[\w.]*[a-zA-Z][\w.]*", got)) and re.match(rf"{re.escape(got)}\b", expected) is not None

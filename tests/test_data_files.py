@@ -69,9 +69,9 @@ def test_bytes_at_random(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", range(1, 3))
 def test_more_bytes_at_random(tmp_path, seed):
-    fuzz(tmp_path / "x", 5000, seed)
+    fuzz(tmp_path / "x", 3000, seed)
 
 
 def test_every_cut_and_every_byte_of_a_header(tmp_path):
@@ -106,6 +106,7 @@ def test_every_cut_and_every_byte_of_a_header(tmp_path):
         (header(5, 3, order="<u4") + bytes(15), r"truncated; its sizes are byte-swapped, probably; write"),
         (header(300, order="<u4") + bytes(300), r"its sizes are byte-swapped, probably; write sizes and elements most"),
         (header(65536) + bytes(65535), "truncated; download it again"),
+        (header(5, 0) + bytes(3), "with trailing bytes; download it again"),
         (idx_bytes(LABELS)[:4][::-1] + idx_bytes(LABELS)[4:], r"got bytes 01 08 00 00, byte-swapped, probably"),
         (idx_bytes(SMALL) + bytes(10**6), r"36 bytes for int16 of shape \(3, 4\); got .*, with trailing bytes"),
     ],
@@ -236,7 +237,7 @@ def test_mnist_labels_outside_the_classes(folder, prefix, dtype):
         write(folder, f"{prefix}-labels-idx1-ubyte", labels)
         with pytest.raises(fnn.InputError, match=rf"mnist \({prefix}\) expected labels in \[0, 10\); got {label}, the"):
             mnist(folder)
-        if label >= 0:
+        if 0 <= label < 2**31 - 1:
             assert mnist(folder, classes=label + 1)[prefix == "t10k"].labels[1] == label
 
 
@@ -251,7 +252,7 @@ def test_mnist_arguments(folder):
     for call, message in [
         (lambda: mnist(folder, size=28.0), "size >= 1; got 28.0"),
         (lambda: mnist(folder, size="28"), "size >= 1; got '28'"),
-        (lambda: mnist(folder, classes=0), "classes >= 1; got 0"),
+        (lambda: mnist(folder, classes=0), "classes from 1 to .*; got 0"),
         (lambda: mnist(None), "a path; got None"),
         (lambda: mnist("a\0b"), "a folder with IDX files; got a"),
         (lambda: mnist(folder / "train-images-idx3-ubyte"), "a folder with IDX files; got .*pass the folder"),

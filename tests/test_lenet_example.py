@@ -84,7 +84,9 @@ def test_wrong_flags_are_refused(example, tmp_path, capsys):
         (["--gradients", "both"], "invalid choice"),
         (["--learning-rate", "nan"], "--learning-rate must be positive"),
         (["--seed", "-1"], "--seed must be between"),
-        (["--out", __file__], "--out must be a folder"),
+        (["--out", __file__], "--out must be a folder: output_folder expected a folder that can be written"),
+        (["--out", "/proc/out"], "--out must be a folder: output_folder expected a folder that can be written"),
+        (["--format", "bmp"], "invalid choice: 'bmp'"),
     ]:
         with pytest.raises(SystemExit) as caught:
             run(example, tmp_path, *flags)

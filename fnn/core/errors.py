@@ -253,4 +253,16 @@ def _wrong_number(where: str, expected: str, value: object, fix: str) -> InputEr
 
 
 def _kind(value: object) -> str:
-    return described(value) if isinstance(value, type) or value is None else type(value).__name__
+    return described(value) if isinstance(value, type) or value is None else kind_name(value)
+
+
+def kind_name(value: object) -> str:
+    """The type of value in words; with its module where that is another library, so that no array is "array".
+
+    >>> import array
+    >>> kind_name([1]), kind_name(array.array("f"))
+    ('list', 'array.array')
+    """
+    kind = type(value)
+    known = kind.__module__.partition(".")[0] in ("builtins", "numpy", "jax", "jaxlib", "fnn")
+    return kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,4 +1,14 @@
-"""Data: arrays to learn from, and how they come in batches."""
+"""Data: arrays to learn from, and how they come in batches.
+
+digits                        1,797 handwritten digits that scikit-learn brings along
+mnist                         MNIST and its kin, from a folder with their four files
+read_idx                      one file of that kind
+Data                          images and labels
+Split                         data to learn from and to be judged by
+batches                       any tree of arrays cut into batches, in an order that a seed decides
+Batches                       what that returns
+random_shift                  images moved at random, for `batches(augment=...)`
+"""
 
 from fnn.data.augment import random_shift as random_shift
 from fnn.data.batches import Batches as Batches
@@ -8,3 +18,14 @@ from fnn.data.batches import batches as batches
 from fnn.data.digits import digits as digits
 from fnn.data.idx import read_idx as read_idx
 from fnn.data.mnist import mnist as mnist
+
+__all__ = [
+    "Batches",
+    "Data",
+    "Split",
+    "batches",
+    "digits",
+    "mnist",
+    "random_shift",
+    "read_idx",
+]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import InputError, integer, require, require_flag
+from fnn.core.errors import InputError, integer, kind_name, require, require_flag
 from fnn.data.augment import Augment
 
 _AUGMENT = 1  # sets the stream of augmentation apart from that of the order
@@ -157,7 +157,7 @@ def _check_leaf(name: str, leaf: Any) -> np.ndarray:
     at = f" at {name}" if name else ""
     expected = f"an array (N, ...){at}"
     if not hasattr(leaf, "__array__"):
-        got = f"{type(leaf).__name__} {reprlib.repr(leaf)}"
+        got = f"{kind_name(leaf)} {reprlib.repr(leaf)}"
         raise InputError("batches", expected, got, "convert lists of numbers with np.asarray")
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         raise InputError("batches", expected, f"keys of dtype {leaf.dtype}", "pass jax.random.key_data(keys)")
@@ -166,7 +166,7 @@ def _check_leaf(name: str, leaf: Any) -> np.ndarray:
     try:
         array = np.asarray(leaf)
     except (TypeError, ValueError, RuntimeError) as error:  # traced, deleted, on another library's device, ...
-        got = f"a {type(leaf).__name__} that NumPy cannot read ({str(error).splitlines()[0]})"
+        got = f"a {kind_name(leaf)} that NumPy cannot read ({str(error).splitlines()[0]})"
         raise InputError("batches", expected, got, "pass an array with numbers, outside of jit") from error
     ok = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
     fix = "convert it to numbers, for example to indices of classes"

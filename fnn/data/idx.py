@@ -22,6 +22,7 @@ from typing import IO
 import numpy as np
 
 from fnn.core.errors import InputError, require
+from fnn.core.paths import as_path, shown
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
@@ -73,7 +74,7 @@ def read_idx(path: str | bytes | os.PathLike) -> np.ndarray:
             came, about = most, "at most " if packed else ""
     if came != wanted:
         few = "truncated" if came < wanted else "with trailing bytes"
-        reverse = came == little or little * _IMPLAUSIBLE <= wanted
+        reverse = came == little or 0 < little * _IMPLAUSIBLE <= wanted
         order = "; its sizes are byte-swapped, probably" if reverse else ""
         raise InputError(
             where,
@@ -86,22 +87,6 @@ def read_idx(path: str | bytes | os.PathLike) -> np.ndarray:
     require(possible, where, "the header of a possible array", f"shape {shape}", "check that this is IDX")
     array = np.frombuffer(content, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def as_path(where: str, path: str | bytes | os.PathLike) -> Path:
-    """A path of any kind that Python takes; not a file number, which `open` would take, too."""
-    if not isinstance(path, str | bytes | os.PathLike):
-        raise InputError(where, "a path", repr(path), "pass a str or a pathlib.Path")
-    return Path(os.fsdecode(path))
-
-
-def shown(path: str | Path) -> str:
-    """A name as text that can be printed, whatever bytes it is made of.
-
-    >>> shown("caf\\udce9")
-    'caf\\\\xe9'
-    """
-    return os.fsencode(path).decode("utf8", "backslashreplace")
 
 
 @contextmanager

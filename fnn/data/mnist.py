@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from fnn.core.errors import InputError, integer, require
+from fnn.core.paths import as_path, shown
 from fnn.data.batches import Data, Split
-from fnn.data.idx import as_path, read_idx, shown
+from fnn.data.idx import read_idx
 
 
 def mnist(folder: str | bytes | os.PathLike, size: int = 32, *, classes: int = 10) -> Split:

@@ -1,14 +1,17 @@
 """How pictures look: one palette, one type size, no lines without information. matplotlib is imported when needed."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from fnn.core.errors import InputError
 
 COLUMN, PAGE = 3.5, 7.0  # inches: the widths of one and of two columns of a paper
 BLUE, RED, INK, FAINT = "#2f5d8a", "#c2452d", "#222222", "#8a8a8a"
+AMBER = "#e8a317"  # pixels that are no numbers, in whatever colours the others come
 
 _RC = {
     "font.family": "sans-serif",
@@ -53,12 +56,41 @@ def figure(width: float, height: float) -> Iterator[Any]:
         yield Figure(figsize=(width, height), dpi=200, layout="constrained")
 
 
-def bare(axes: Any) -> None:
-    """Axes that frame an image: no ticks, no spines."""
+def draw(axes: Any, image: np.ndarray, colors: str | None, low: float, high: float, **options: Any) -> Any:
+    """An image (H, W) in a map of colours from low to high, or (H, W, 3) in 0..1 as it is; amber where it is no number.
+
+    A hairline around it shows where a white one ends.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+
+    if colors is None:
+        shown = axes.imshow(np.where(np.isnan(image).any(-1, keepdims=True), to_rgb(AMBER), image), **options)
+    else:
+        tones = colormaps[colors].with_extremes(bad=AMBER)
+        shown = axes.imshow(np.ma.masked_invalid(image), cmap=tones, vmin=low, vmax=high, **options)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set_visible(False)
+        spine.set(visible=True, color=FAINT, alpha=0.4, linewidth=0.4)
+    return shown
+
+
+def limits(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The smallest and the largest finite number, 0 and 1 where there is none."""
+    found = [a[np.isfinite(a)] for a in arrays]
+    found = [a for a in found if a.size]
+    return (min(float(a.min()) for a in found), max(float(a.max()) for a in found)) if found else (0.0, 1.0)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, its middle left out where it is longer than `most` characters.
+
+    >>> shortened("encoder/blocks/03_conv", 12)
+    'encode…_conv'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
 
 
 def grid_of(n: int, widest: int) -> tuple[int, int]:

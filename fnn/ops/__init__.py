@@ -1,4 +1,55 @@
-"""Pure functions on arrays, each with a backward rule written by hand."""
+"""Pure functions on arrays, each with a backward rule written by hand.
+
+Sums of products:
+
+    dense                         an affine map of the last axis
+    conv                          a window slid over 1, 2 or 3 axes
+    conv_transpose                each input paints its window into the output
+
+Normalisation:
+
+    batch_norm                    each channel over all other axes; mean and variance beside it
+    batch_norm_inference          each channel by a given mean and variance
+    layer_norm                    each vector of channels over itself
+    group_norm                    each group of channels over itself
+
+Activations:
+
+    relu                          max(x, 0)
+    leaky_relu                    x, and slope x below 0
+    elu                           x, and alpha (e^x - 1) below 0
+    gelu                          x times the normal distribution function
+    silu                          x sigmoid(x)
+    softplus                      log(1 + e^x)
+    sigmoid                       1 / (1 + e^-x)
+    tanh                          the hyperbolic tangent
+    softmax                       positive numbers that sum to 1
+    log_softmax                   their logarithms
+
+Windows and borders:
+
+    max_pool                      the largest number of every window
+    avg_pool                      the mean of every window
+    global_max_pool               the largest number of every channel
+    global_avg_pool               the mean of every channel
+    adaptive_avg_pool             means over bins that cover the input evenly
+    filter_pool                   a blur, and every stride-th of its numbers
+    filters                       a module: weights for `filter_pool`
+    pad                           filled from the array itself: reflected, repeated, wrapped
+    dropout                       a random fraction set to zero
+
+Losses, metrics, penalties:
+
+    softmax_cross_entropy         of scores under class labels or distributions
+    sigmoid_binary_cross_entropy  of scores under labels from 0 to 1
+    squared_error                 (p - t)^2
+    hinge                         of scores, for two classes or many
+    accuracy                      1 where the prediction is right
+    top_k_accuracy                1 where the label is among the k largest scores
+    zero_one                      1 where the prediction is wrong
+    l2_penalty                    half the sum of squares of all weights
+    decay_mask                    which of the parameters are weights
+"""
 
 from fnn.ops import filters as filters
 from fnn.ops.activation import elu as elu
@@ -35,3 +86,41 @@ from fnn.ops.pool_global import global_max_pool as global_max_pool
 from fnn.ops.pool_max import max_pool as max_pool
 from fnn.ops.softmax import log_softmax as log_softmax
 from fnn.ops.softmax import softmax as softmax
+
+__all__ = [
+    "accuracy",
+    "adaptive_avg_pool",
+    "avg_pool",
+    "batch_norm",
+    "batch_norm_inference",
+    "conv",
+    "conv_transpose",
+    "decay_mask",
+    "dense",
+    "dropout",
+    "elu",
+    "filter_pool",
+    "filters",
+    "gelu",
+    "global_avg_pool",
+    "global_max_pool",
+    "group_norm",
+    "hinge",
+    "l2_penalty",
+    "layer_norm",
+    "leaky_relu",
+    "log_softmax",
+    "max_pool",
+    "pad",
+    "relu",
+    "sigmoid",
+    "sigmoid_binary_cross_entropy",
+    "silu",
+    "softmax",
+    "softmax_cross_entropy",
+    "softplus",
+    "squared_error",
+    "tanh",
+    "top_k_accuracy",
+    "zero_one",
+]

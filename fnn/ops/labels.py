@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import InputError, require
+from fnn.core.errors import InputError, kind_name, require
 
 
 def is_integer(labels: jax.Array) -> bool:
@@ -40,7 +40,7 @@ def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:
     require(
         logits.ndim >= 1 and logits.shape[-1] >= 1, where, "logits (..., K)", logits.shape, "give them a class axis"
     )
-    require(hasattr(labels, "dtype"), where, "an array for labels", type(labels).__name__, "pass a jax or numpy array")
+    require(hasattr(labels, "dtype"), where, "an array for labels", kind_name(labels), "pass a jax or numpy array")
     require(
         is_integer(labels) and labels.shape == logits.shape[:-1],
         where,

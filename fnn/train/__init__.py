@@ -1,4 +1,15 @@
-"""Training: a state, a step, evaluation, and a loop over any batches."""
+"""Training: a state, a step, evaluation, and a loop over any batches.
+
+init_state                    parameters, model state, optimiser state, step counter and key of a run
+TrainState                    these five
+make_step                     a compiled step of gradient descent with any optax optimiser
+fit                           epochs of steps, with progress, evaluation, callbacks and a history
+Event                         what a callback is told
+NonFiniteLoss                 what ends a run whose numbers are no longer finite
+evaluate                      means of metrics over all examples
+compiler_options              XLA's options that make a step faster on CPU
+keep_memory                   let the C library keep the memory that a step frees
+"""
 
 from fnn.train.compiler import compiler_options as compiler_options
 from fnn.train.evaluate import evaluate as evaluate
@@ -9,3 +20,15 @@ from fnn.train.memory import keep_memory as keep_memory
 from fnn.train.step import TrainState as TrainState
 from fnn.train.step import init_state as init_state
 from fnn.train.step import make_step as make_step
+
+__all__ = [
+    "Event",
+    "NonFiniteLoss",
+    "TrainState",
+    "compiler_options",
+    "evaluate",
+    "fit",
+    "init_state",
+    "keep_memory",
+    "make_step",
+]
