@@ -53,4 +53,5 @@ def require_batches(where: str, batches: Any) -> None:
     ok = isinstance(batches, Iterable) or callable(getattr(batches, "epoch", None)) or hasattr(batches, "__getitem__")
     ok = ok and not isinstance(batches, str | bytes | Mapping | type)
     fix = "pass fnn.data.batches(...), or a list of pairs"
-    require(ok, where, "batches (x, labels), a list for example", described(batches), fix)
+    if not ok:  # words for a list of all batches would take longer than an epoch
+        raise InputError(where, "batches (x, labels), a list for example", described(batches), fix)

@@ -36,7 +36,7 @@ def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
     return x, labels, n
 
 
-def mean(values: Any) -> jax.Array:
+def mean(values: jax.Array) -> jax.Array:
     """The mean over every axis, taken in float32 at least: half precision cannot count a batch."""
     values = jnp.asarray(values)
     return values.mean(dtype=wide_dtype(values))

@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from fnn.core.alive import require_alive
 from fnn.core.errors import require, require_leaves
 from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.train.arguments import require_batches
-from fnn.train.batch import mean, named_functions, split_batch
-from fnn.train.step import Measure
+from fnn.train.batch import named_functions, split_batch
+from fnn.train.measure import Measure, measure
+from fnn.train.tracing import at_once
 
 
 def evaluate(
@@ -29,7 +30,8 @@ def evaluate(
       metrics: `{name: f(outputs, labels)}`, each (N,), one number an example, or their mean as ().
 
     Raises:
-      InputError: no batch, a batch that is no pair (x, labels) of equal length, a metric of another shape.
+      InputError: no batch, a batch that is no pair (x, labels) of equal length, a metric of another shape; arrays that
+        were donated, or that a transformation of JAX traces.
 
     >>> import jax.numpy as jnp, fnn
     >>> batches = [(jnp.ones((3, 1)), jnp.zeros(3)), (jnp.ones((1, 1)), jnp.ones(1))]
@@ -40,10 +42,12 @@ def evaluate(
     require_leaves("evaluate", params=params, state=state)
     require_batches("evaluate", batches)
     functions = named_functions("evaluate", metrics)
+    require_alive("evaluate", (params, state))
     means, sizes = [], []
     for batch in batches:
         x, labels, n = split_batch("evaluate", batch)
-        means.append(_measure(layer, functions, n, params, state, x, labels))
+        with at_once("evaluate", params, state, batch):
+            means.append(_measure(layer, functions, n, params, state, x, labels))
         sizes.append(n)
     require(len(sizes) > 0, "evaluate", "at least one batch", "none", "pass a list, not a generator already used up")
     # One fetch at the end, so that the device never waits for the host between batches.
@@ -58,10 +62,4 @@ def _measure(
     layer: Layer, functions: tuple, n: int, params: Params, state: State, x: Any, labels: Any
 ) -> dict[str, jax.Array]:
     outputs, _ = layer.apply(params, state, x)
-
-    def one(name: str, values: jax.Array) -> jax.Array:
-        ok = values.shape in ((), (n,))
-        require(ok, "evaluate", f"{name} of shape ({n},) or ()", values.shape, "give one number an example")
-        return mean(values)
-
-    return {name: one(name, jnp.asarray(f(outputs, labels))) for name, f in functions}
+    return {name: measure("evaluate", name, f, outputs, labels, n) for name, f in functions}

@@ -1,6 +1,7 @@
 """The training loop: epochs over any iterable of batches, with progress, callbacks and a history of plain dicts."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,15 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from fnn.core.alive import alive
 from fnn.core.errors import require, require_flag
 from fnn.train.arguments import check_fit
 from fnn.train.batch import split_batch
+from fnn.train.finite import verdict
+from fnn.train.interrupt import Interrupt, Live
 from fnn.train.progress import Display, make_display
 from fnn.train.step import TrainState, require_state
+from fnn.train.tracing import at_once
 
 _RESERVED = {"epoch", "step", "images_per_second", "seconds"}
 
@@ -38,16 +43,18 @@ class Event:
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818
-    """The loss became inf or nan; the message says at which step and names the first parameter that is not finite.
+    """The loss, its gradient or an update became inf or nan; the message names the parameter.
 
     Attributes:
       step: the step, counted from 0.
-      train_state: no update was made from this loss. The step after it, under way when the loss arrived, is included.
+      train_state: the last good one: nothing was updated by this step. The one after it, under way when its measures
+        arrived, is included.
+      history: the epochs completed before.
     """
 
     def __init__(self, message: str, step: int, train_state: TrainState):
         super().__init__(message)
-        self.step, self.train_state = step, train_state
+        self.step, self.train_state, self.history = step, train_state, []
 
 
 def fit(
@@ -80,14 +87,23 @@ def fit(
       the epoch's examples while they were learned), the evaluation, "images_per_second" and "seconds" (of
       training, without evaluation; the first epoch includes compilation).
 
+    Ctrl-C (in the main thread, where Python's own handler is in charge) ends training at the end of the step in flight:
+    `fit` says so and returns. The interrupted epoch has no row in history, so that `first_epoch + len(history)` is the
+    epoch to go on with; its steps are in the state. A second Ctrl-C raises KeyboardInterrupt at once.
+
+    Any exception that leaves `fit`, from a callback, the data or the evaluation, carries the last state and history as
+    its attributes `train_state` (None where the arrays were donated to a step that failed) and `history`.
+
     Raises:
-      InputError: epochs and first_epoch that do not fit, a generator for several epochs, an epoch without batches.
-      NonFiniteLoss: the loss is inf or nan. It is read one step late, so that the device need not wait for the host.
+      InputError: epochs and first_epoch that do not fit, a generator for several epochs, an epoch without batches; a
+        state that was donated, or that a transformation of JAX traces.
+      NonFiniteLoss: the loss, its gradient or an update is inf or nan. It is read one step late, so that the device
+        need not wait for the host.
 
     >>> import jax, jax.numpy as jnp, fnn, optax
     >>> from fnn.train import init_state, make_step
     >>> model, optimizer = fnn.dense(1), optax.sgd(0.1)
-    >>> step = make_step(model, lambda y, t: (y - t) ** 2, optimizer)
+    >>> step = make_step(model, lambda y, t: ((y - t) ** 2)[:, 0], optimizer)
     >>> now = init_state(model, optimizer, jax.random.key(0), (1, 3))
     >>> now, history = fit(step, now, [(jnp.ones((4, 3)), jnp.ones((4, 1)))], epochs=3, progress=False)
     >>> [row["step"] for row in history], history[2]["loss"] < history[0]["loss"]
@@ -104,64 +120,95 @@ def fit(
         f"a {type(batches).__name__}, which is empty after the first of {epochs - first_epoch} epochs",
         "pass a list, or an object whose method epoch(i) gives the batches of epoch i",
     )
-    history, taken = [], int(train_state.step)
-    with make_display(progress, first_epoch, epochs, len(batches) if hasattr(batches, "__len__") else None) as display:
-        for epoch in range(first_epoch, epochs):
-            run = _Epoch(epoch, taken, display)
-            train_state, stop = run.train(step, train_state, passes(epoch), callbacks)
-            taken = run.taken
-            tests = {f"test_{name}": float(v) for name, v in (evaluate(train_state) if evaluate else {}).items()}
-            row = run.row(tests)
-            history.append(row)
-            display.epoch_ends(row)
-            event = Event("epoch", epoch, taken, train_state, row)
-            if any([callback(event) is True for callback in callbacks]) or stop:  # a list: every callback is called
-                break
-    return train_state, history
+    steps = len(batches) if hasattr(batches, "__len__") else None
+    live = Live(train_state)
+    with (
+        at_once("fit", train_state),
+        make_display(progress, first_epoch, epochs, steps) as display,
+        live.carried(),
+        Interrupt() as interrupt,
+    ):
+        run, live.taken = None, int(train_state.step)
+        try:
+            for epoch in range(first_epoch, epochs):
+                run = _Epoch(epoch, epochs, live, display, interrupt)
+                stop = run.train(step, passes(epoch), callbacks)
+                if interrupt.pressed:
+                    break
+                run.complete(evaluate)
+                event = Event("epoch", epoch, live.taken, live.train_state, live.history[-1])
+                # A list: every callback is called.
+                if any([callback(event) is True for callback in callbacks]) or stop or interrupt.pressed:
+                    break
+        except KeyboardInterrupt:  # raised by a callback or the data, or where another handler is in charge
+            if interrupt.hard or not alive(live.train_state):
+                raise
+            interrupt.pressed = True
+        if interrupt.pressed and len(live.history) < epochs - first_epoch:
+            text = run.stopped(steps) if run else "fit stopped by Ctrl-C before its first step"
+            display.print(text) if progress else print(text, file=sys.stderr)
+    return live.train_state, live.history
 
 
 class _Epoch:
     """One pass over the batches, and what it measured."""
 
-    def __init__(self, epoch: int, taken: int, display: Display):
-        self.epoch, self.taken, self.display = epoch, taken, display
-        self.examples, self.sums, self.start = 0, {}, time.perf_counter()
+    def __init__(self, epoch: int, epochs: int, live: Live, display: Display, interrupt: Interrupt):
+        self.epoch, self.epochs, self.live, self.display, self.interrupt = epoch, epochs, live, display, interrupt
+        self.examples, self.sums, self.start, self.steps = 0, {}, time.perf_counter(), 0
         self.seconds = 0.0
 
-    def train(self, step: Callable, now: TrainState, batches: Iterable, callbacks: Sequence) -> tuple[TrainState, bool]:
-        late, stop = None, False
+    def train(self, step: Callable, batches: Iterable, callbacks: Sequence) -> bool:
+        live, late, stop = self.live, None, False
         for batch in batches:
-            now, measures = step(now, batch)
+            live.train_state, measures = step(live.train_state, batch)
+            live.taken, self.steps = live.taken + 1, self.steps + 1
             if late is not None:
-                self._settle(now, *late)
-            late = (self.taken, batch, measures)
-            self.taken += 1
-            event = Event("step", self.epoch, self.taken, now, measures)
+                self._settle(*late)
+            late = (live.taken - 1, batch, measures)
+            event = Event("step", self.epoch, live.taken, live.train_state, measures)
             stop = any([callback(event) is True for callback in callbacks])
-            if stop:
+            if stop or self.interrupt.pressed:
                 break
-        require(late is not None, "fit", "at least one batch an epoch", f"none in epoch {self.epoch}", "check the data")
-        self._settle(now, *late)
+        got = f"none in epoch {self.epoch + 1}/{self.epochs}"
+        require(late is not None or self.interrupt.pressed, "fit", "at least one batch an epoch", got, "check the data")
+        if late is not None:
+            self._settle(*late)
         self.seconds = time.perf_counter() - self.start
-        return now, stop
+        return stop
+
+    def complete(self, evaluate: Callable | None) -> None:
+        """Evaluate, and write the row of the history."""
+        tests = evaluate(self.live.train_state) if evaluate else {}
+        row = self.row({f"test_{name}": float(value) for name, value in tests.items()})
+        self.live.history.append(row)
+        self.display.epoch_ends(row)
+
+    def stopped(self, steps: int | None) -> str:
+        """What fit says after Ctrl-C."""
+        done, of = len(self.live.history), f" of {steps}" if steps else ""
+        at = f"in epoch {self.epoch + 1}/{self.epochs} after {self.steps}{of} steps"
+        if done and self.live.history[-1]["epoch"] == self.epoch:
+            at = f"after epoch {self.epoch + 1}/{self.epochs}"
+        return f"stopped by Ctrl-C {at}; the state has them all, history the {done} epochs that were completed"
 
     def row(self, tests: dict[str, float]) -> dict[str, float]:
         clash = _RESERVED & (self.sums.keys() | tests.keys()) | self.sums.keys() & tests.keys()
         require(not clash, "fit", "other names for measures", sorted(clash), "rename these metrics")
         speed = {"images_per_second": self.examples / self.seconds, "seconds": self.seconds}
-        return {"epoch": self.epoch, "step": self.taken, **self._means(), **tests, **speed}
+        return {"epoch": self.epoch, "step": self.live.taken, **self._means(), **tests, **speed}
 
     def _means(self) -> dict[str, float]:
         return {name: total / self.examples for name, total in self.sums.items()}
 
-    def _settle(self, now: TrainState, number: int, batch: tuple, measures: dict[str, jax.Array]) -> None:
-        """Wait for a step, refuse a loss that is not finite, and add up its measures."""
+    def _settle(self, number: int, batch: tuple, measures: dict[str, jax.Array]) -> None:
+        """Wait for a step, refuse what is not finite, and add up its measures."""
         measures = {name: float(value) for name, value in jax.device_get(measures).items()}
-        if not math.isfinite(measures["loss"]):
-            reason = _explain(now.params, batch[0])
-            raise NonFiniteLoss(
-                f"the loss of step {number} (epoch {self.epoch}) is {measures['loss']}: {reason}", number, now
-            )
+        skipped = int(measures.pop("skipped", 0))
+        if skipped or not math.isfinite(measures["loss"]):
+            at = f"step {number} (epoch {self.epoch + 1}/{self.epochs})"
+            reason = _explain(self.live.train_state, batch[0], skipped, measures["loss"], at)
+            raise NonFiniteLoss(reason, number, self.live.train_state)
         n = split_batch("fit", batch)[2]
         self.examples += n
         for name in sorted(measures, key=lambda name: name != "loss"):  # the loss first, as readers expect
@@ -169,12 +216,16 @@ class _Epoch:
         self.display.step_ends(self.epoch, self._means(), self.examples / (time.perf_counter() - self.start))
 
 
-def _explain(params: Any, x: Any) -> str:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+def _explain(now: TrainState, x: Any, skipped: int, loss: float, at: str) -> str:
+    if math.isfinite(loss):
+        return f"{at} was not taken: its loss is {loss:.6g}, but {verdict(now[:3], skipped)}"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(now.params):
         if not np.isfinite(np.asarray(leaf, np.float64)).all():
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            return f"parameter {name} is not finite; lower the learning rate, or use optax.clip_by_global_norm"
+            fix = "lower the learning rate, or use optax.clip_by_global_norm"
+            return f"the loss of {at} is {loss}: parameter {name} is not finite; {fix}"
     broken = sum(int((~np.isfinite(np.asarray(leaf, np.float64))).sum()) for leaf in jax.tree.leaves(x))
+    reason = "all parameters and x are finite; look at the labels and the loss, or lower the learning rate"
     if broken:
-        return f"all parameters are finite, but x of this batch has {broken} entries that are not; clean the data"
-    return "all parameters and x are finite; look at the labels and the loss, or lower the learning rate"
+        reason = f"all parameters are finite, but x of this batch has {broken} entries that are not; clean the data"
+    return f"the loss of {at} is {loss}: {reason}"

@@ -5,7 +5,7 @@ updates, opt_state' = optimizer(d loss / d params)                params' = para
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fnn.core.errors import require
+from fnn.core.alive import require_alive
+from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer, Params, State
-from fnn.core.sharding import varying
 from fnn.train import compiler
 from fnn.train.arguments import check_init, check_step
-from fnn.train.batch import mean, named_functions, split_batch
-
-Measure = Callable[[Any, Any], jax.Array]
+from fnn.train.batch import named_functions, split_batch
+from fnn.train.finite import update_if_finite
+from fnn.train.measure import Measure, measure, penalty_of
+from fnn.train.optimizer import extended, updates_of
+from fnn.train.tracing import nothing_is_traced
 
 
 class TrainState(NamedTuple):
@@ -60,6 +62,7 @@ def init_state(layer: Layer, optimizer: optax.GradientTransformation, key: jax.A
     check_init(layer, optimizer, key)
     init_key, run_key = jax.random.split(key)
     params, state = layer.init(init_key, x)
+    optimizer = extended(optimizer)
     # Some optimisers keep the parameters themselves; a buffer may be donated only once.
     opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
     return TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), run_key)
@@ -76,61 +79,77 @@ def make_step(
 ) -> Callable[[TrainState, tuple], tuple[TrainState, dict[str, jax.Array]]]:
     """A jitted `step(train_state, (x, labels)) -> (train_state, measures)`.
 
-    The train_state that goes in is donated: its arrays are gone after the call. Where the loss is not finite, params,
-    state and opt_state stay as they were; the step counter advances all the same. A finite loss whose gradient is not
-    finite is applied: the next loss then tells.
+    The train_state that goes in is donated: its arrays are gone after the call. Where the loss, its gradient, or what
+    the update would make of params, state and opt_state is not finite, all three stay as they were; the step counter
+    advances all the same, and the measure "skipped" tells.
     The step obeys `fnn.gradients` at the time of the call.
 
     Args:
       layer: what to train; it is applied with `train=True` and the key `fold_in(key, step)`.
-      loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken, in float32 at least.
-      optimizer: any optax optimiser.
+      loss: `(outputs, labels)` -> (N,), one number an example, of which the mean is taken, in float32 at least; or ().
+      optimizer: any optax optimiser. Those that want more than the gradient are given `value`, `grad`, `value_fn` (the
+        objective on this batch with the same key, as a function of the parameters) and `grad_fn`.
       penalty: `params -> ()`, added to the loss: weight decay, for example.
       metrics: further numbers by name, each as `loss`; they are measured on the training outputs, before the update.
       compiler_options: options of XLA for this step alone. None: those of `fnn.train.compiler_options()`, which make
         it faster on CPU; `{}`: none. Inside another jit the outer function's options count.
 
     Returns:
-      The step. Its measures are scalars: "loss", penalty included, and the metrics, still on the device.
+      The step. Its measures are scalars, still on the device: "loss", penalty included, the metrics, and "skipped",
+      int32: 0, or what was not finite, so that nothing was updated; `fit` puts it into words.
       `step.lower(train_state, batch)` gives its program without running it, a `jax.stages.Lowered`.
 
     Raises:
       InputError: no Layer, functions that cannot be called so, an optimiser that was not called (`optax.sgd`), a metric
-        called "loss", compiler_options that this compiler does not take; when called, a batch that is no pair
-        (x, labels) of equal length, or empty.
+        called "loss" or "skipped", compiler_options that this compiler does not take; when called, a batch that is no
+        pair (x, labels) of equal length, or empty; a loss or metric of another shape than (N,) or (), a penalty of
+        another than (); a state that was donated.
 
     >>> import jax, jax.numpy as jnp, fnn, optax
-    >>> step = make_step(fnn.dense(1), lambda y, t: (y - t) ** 2, optax.sgd(0.1))
+    >>> step = make_step(fnn.dense(1), lambda y, t: ((y - t) ** 2)[:, 0], optax.sgd(0.1))
     >>> now = init_state(fnn.dense(1), optax.sgd(0.1), jax.random.key(0), (1, 3))
     >>> now, measures = step(now, (jnp.ones((4, 3)), jnp.zeros((4, 1))))
     >>> int(now.step), sorted(measures)
-    (1, ['loss'])
+    (1, ['loss', 'skipped'])
     """
     check_step(layer, loss, optimizer, penalty)
     functions = named_functions("make_step", {} if metrics is None else metrics)
-    require(
-        "loss" not in dict(functions), "make_step", "metrics with other names", "loss", "the loss is reported anyway"
-    )
-
+    for name in ("loss", "skipped"):
+        require(name not in dict(functions), "make_step", "metrics with other names", name, "it is reported anyway")
     compiler.validate(compiler_options)
+    optimizer = extended(optimizer)
 
     def objective(params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
+        n = split_batch("step", (x, labels))[2]
         outputs, state = layer.apply(params, state, x, train=True, key=key)
-        value = mean(loss(outputs, labels)) + (0.0 if penalty is None else penalty(params))
-        require(value.shape == (), "make_step", "a penalty of shape ()", value.shape, "sum the penalty to one number")
-        return value, (state, {name: mean(f(outputs, labels)) for name, f in functions})
+        value = measure("make_step", "loss", loss, outputs, labels, n) + penalty_of("make_step", penalty, params)
+        return value, (state, {name: measure("make_step", name, f, outputs, labels, n) for name, f in functions})
 
     def update(now: TrainState, x: Any, labels: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         differentiate = jax.value_and_grad(objective, has_aux=True)
-        key = jax.random.fold_in(now.key, now.step)
-        (value, (state, measures)), gradient = differentiate(now.params, now.state, x, labels, key)
+        batch = (now.state, x, labels, jax.random.fold_in(now.key, now.step))
+        (value, (state, measures)), gradient = differentiate(now.params, *batch)
+        asked = []
+
+        # A line search hands its function what it does not know itself, and refuses what that has no name for.
+        def value_fn(params: Params, *, grad_fn: Any = None, obj_fn: Any = None) -> jax.Array:
+            del grad_fn, obj_fn
+            asked.append(True)
+            return objective(params, *batch)[0]
+
+        def grad_fn(params: Params, *_: Any) -> Params:
+            asked.append(True)
+            return differentiate(params, *batch)[1]
+
+        # SAM's argument is grad_fn(params, i), Sophia's obj_fn.
+        more = {"value": value, "grad": gradient, "value_fn": value_fn, "grad_fn": grad_fn, "obj_fn": value_fn}
 
         def advance(old: tuple, state: State, gradient: Params) -> tuple:
-            updates, opt_state = optimizer.update(gradient, old[2], old[0])
+            updates, opt_state = updates_of(optimizer, gradient, old[2], old[0], more)
             return optax.apply_updates(old[0], updates), state, opt_state
 
-        new = _unless_broken(jnp.isfinite(value), advance, now[:3], state, gradient)
-        return TrainState(*new, now.step + 1, now.key), {"loss": value, **measures}
+        new, skipped = update_if_finite(advance, now[:3], value, gradient, state, evaluates=lambda: bool(asked))
+        return TrainState(*new, now.step + 1, now.key), {"loss": value, **measures, "skipped": skipped}
 
     plain = jax.jit(update, donate_argnums=0)  # inside another jit, which refuses options
 
@@ -140,9 +159,7 @@ def make_step(
 
     by_shape: dict[tuple, Callable] = {}
 
-    def jitted(train_state: TrainState, *batch: Any) -> Callable:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((train_state, batch))):
-            return plain
+    def with_options(train_state: TrainState, *batch: Any) -> Callable:
         # The batch and the layer determine the shapes of the state; what differs between modes of gradients is small.
         shapes = tuple((np.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves(batch))
         if shapes not in by_shape:
@@ -151,18 +168,18 @@ def make_step(
             by_shape[shapes] = tuned(tuple(options.items()))
         return by_shape[shapes]
 
-    def checked(train_state: TrainState, batch: tuple) -> tuple[Callable, tuple]:
+    def checked(train_state: TrainState, batch: tuple) -> tuple:
         require_state("step", train_state)
         x, labels, _ = split_batch("step", batch)
-        return jitted(train_state, x, labels), (train_state, x, labels)
+        return train_state, x, labels
 
     def step(train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
-        run, args = checked(train_state, batch)
-        return run(*args)
+        args = checked(train_state, batch)
+        return (with_options(*args) if nothing_is_traced() else plain)(*args)
 
     def lower(train_state: TrainState, batch: tuple) -> jax.stages.Lowered:
-        run, args = checked(train_state, batch)
-        return run.lower(*args)
+        args = checked(train_state, batch)
+        return with_options(*args).lower(*args)
 
     step.lower = lower
     return step
@@ -170,28 +187,7 @@ def make_step(
 
 def require_state(where: str, train_state: Any) -> None:
     """Refuse what is no TrainState, and one whose arrays an earlier step took."""
-    counter = getattr(train_state, "step", None)
-    deleted = isinstance(counter, jax.Array) and not isinstance(counter, jax.core.Tracer) and counter.is_deleted()
-    alive = isinstance(train_state, TrainState) and not deleted
-    got = "one that was donated to an earlier step" if isinstance(train_state, TrainState) else type(train_state)
-    require(alive, where, "a TrainState with live arrays", got, "pass the one that the last step returned")
-
-
-def _unless_broken(ok: jax.Array, advance: Callable, old: tuple, *args: Any) -> tuple:
-    """`advance(old, *args)` where ok, else `old`.
-
-    A choice entry by entry makes XLA compute the optimiser's update once for its own state and again for the
-    parameters, from copies of both, as neither may be overwritten before the other has read it. On CPU a branch updates
-    them in place. On GPU and TPU a branch would wait for the loss; and where devices may disagree, inside `shard_map`,
-    one that communicates would hang.
-    """
-
-    def branch(ok: jax.Array, old: tuple, *args: Any) -> tuple:
-        return jax.lax.cond(ok, advance, lambda old, *_: old, old, *args)
-
-    def choose(ok: jax.Array, old: tuple, *args: Any) -> tuple:
-        return jax.tree.map(partial(jnp.where, ok), advance(old, *args), old)
-
-    if varying(ok):
-        return choose(ok, old, *args)
-    return jax.lax.platform_dependent(ok, old, *args, cpu=branch, default=choose)
+    if not isinstance(train_state, TrainState):
+        fix = "pass the one that the last step returned"
+        raise InputError(where, "a TrainState with live arrays", str(type(train_state)), fix)
+    require_alive(where, train_state, "a TrainState")

@@ -1,0 +1,122 @@
+"""An update is made only where everything in it is finite: the loss, its gradient, and all that the update changes.
+
+On CPU, where an update happens in place, checking all of it beforehand would read every array twice: a fifth more time
+for a large dense network. There the gradient is read once, and the update of arrays that are not large is computed once
+more.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.dtypes import wide_dtype
+from fnn.core.sharding import varying, whole_batch
+
+_LARGE = 1 << 16  # elements; none of LeNet-5's arrays, and no bias or scale, is larger
+_JOINED = 1 << 12  # arrays of fewer elements are looked at together: one fusion to compile instead of one each
+
+
+def update_if_finite(
+    advance: Callable, old: tuple, value: jax.Array, gradient: Any, state: Any, *, evaluates: Callable[[], bool]
+) -> tuple[tuple, jax.Array]:
+    """`advance(old, state, gradient)` where all is finite, else `old`; and () int32, what was not finite.
+
+    Args:
+      advance: `((params, state, opt_state), state, gradient) -> (params, state, opt_state)`.
+      old: the state of the last step, of which each array may be overwritten.
+      value, gradient, state: the loss, its gradient, the new model state.
+      evaluates: whether `advance`, traced once, evaluated the loss again, as a line search does.
+
+    Returns:
+      The new state and 0; or `old`, and 1 + the place of what is not finite, which `verdict` names. An entry that was
+      inf or nan before may stay so: an optimiser may begin with a best loss of inf. A gradient that is too
+      large to be squared in float32 counts as not finite. On CPU, the new optimiser state is not looked at, and neither
+      are new parameters of over 65,536 elements: what they are made of is.
+    """
+    slopes = [value, *map(_squarable, jax.tree.leaves(gradient))]
+
+    def changed(came: tuple, old: tuple) -> list[jax.Array]:
+        pairs = zip(jax.tree.leaves(came), jax.tree.leaves(old), strict=True)
+        return [jnp.where(jnp.isfinite(b), a, jnp.zeros_like(a)) if _inexact(a) else a for a, b in pairs]
+
+    def careful(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
+        came = advance(old, *new)
+        look = _Look(enumerate([*slopes, *changed(came, old)]))
+        return jax.tree.map(partial(jnp.where, look.fine), came, old), jnp.where(look.fine, 0, look.verdict())
+
+    def in_place(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
+        came = advance(old, *new)  # the compiler drops what of it is not looked at
+        if evaluates():
+            return careful(old, *new)
+        params = len(jax.tree.leaves(old[0]))
+        seen = enumerate(changed(came[:2], old[:2]), len(slopes))
+        look = _Look([*enumerate(slopes), *((i, a) for i, a in seen if a.size <= _LARGE or i >= len(slopes) + params)])
+        update = lambda *args: (advance(*args), jnp.int32(0))  # noqa: E731
+        return jax.lax.cond(look.fine, update, lambda old, *_: (old, look.verdict()), old, *new)
+
+    # A choice entry by entry makes XLA compute the optimiser's update once for its own state and again for the
+    # parameters, from copies of both, as neither may be overwritten before the other has read it. On CPU a branch
+    # updates them in place. On GPU and TPU a branch would wait for the loss; and where devices may disagree, inside
+    # `shard_map`, one that communicates would hang.
+    if any(map(varying, slopes)):
+        return careful(old, state, gradient)
+    return jax.lax.platform_dependent(old, state, gradient, cpu=in_place, default=careful)
+
+
+def verdict(old: tuple, number: int) -> str:
+    """In words, what `update_if_finite` returned for a state of this structure, and what may help."""
+    params, state, opt_state = (
+        [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+        ]
+        for tree in old
+    )
+    root = "a square root, norm or logarithm at 0 has such a slope: add a small number under it"
+    rate = "lower the learning rate, or use optax.clip_by_global_norm"
+    texts = [
+        "the loss is not finite",
+        *(f"the gradient of parameter {path} is not finite; {root}" for path in params),
+        *(f"the update of parameter {path} is not finite; {rate}" for path in params),
+        *(f"the layer's new state {path} is not finite; scale the inputs" for path in state),
+        *(f"the optimiser's new state {path} is not finite; {rate}" for path in opt_state),
+    ]
+    return texts[number - 1]
+
+
+class _Look:
+    """One look at numbered arrays: small ones joined to a vector, of others the largest entry; a nan stays one.
+
+    `isfinite(a).all()` says the same, and takes XLA's CPU backend several times as long. Arrays that devices may hold
+    in parts are never joined: that would gather them.
+    """
+
+    def __init__(self, arrays: Any):
+        arrays = [(number, jnp.abs(a)) for number, a in arrays if _inexact(a)]
+        wide = functools.reduce(jnp.promote_types, (a.dtype for _, a in arrays), jnp.dtype("float32"))
+        whole = whole_batch(*(a for _, a in arrays))
+        parts = [a.reshape(-1) if whole and a.size <= _JOINED else jnp.max(a, initial=0)[None] for _, a in arrays]
+        self.numbers, self.ends = np.array([n for n, _ in arrays]), np.cumsum([part.size for part in parts])
+        self.seen = jnp.concatenate([part.astype(wide) for part in parts])
+        self.fine = jnp.isfinite(self.seen.max())
+
+    def verdict(self) -> jax.Array:
+        """() int32, 1 + the number of the first array that is not finite."""
+        at = (self.ends <= jnp.argmax(~jnp.isfinite(self.seen))).sum()
+        return 1 + jnp.asarray(self.numbers, jnp.int32)[at]
+
+
+def _squarable(gradient: jax.Array) -> jax.Array:
+    """The gradient, inf where an optimiser's square of it would overflow: Adam would never move that entry again."""
+    limit = math.sqrt(jnp.finfo(wide_dtype(gradient)).max)
+    return jnp.where(jnp.abs(gradient) <= limit, gradient, jnp.inf)
+
+
+def _inexact(a: jax.Array) -> bool:
+    return jnp.issubdtype(a.dtype, jnp.inexact)
