@@ -74,7 +74,7 @@ class Numeric:
         directions = [alone(subject.given, leaf, v) for v in vs]
         rows, cotangents = np.tile(row, (len(vs), 1)), subject.cotangents(0, subject.fine)
         measures = self._slopes(subject.sweep(directions, rows), steps)
-        if subject.unsolved:
+        if subject.unsolved is not None:
             # A solver that stops early has a derivative of its own, far from that of the solution.
             solved = self._slopes(subject.sweep(directions, rows, further=True), steps)
             measures = [tuple(map(_unsure, *both)) for both in zip(solved, measures, strict=True)]

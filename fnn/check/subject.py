@@ -153,16 +153,12 @@ class Subject:
         """
         if self.strict or not self.loops:
             return None
+        f = jax.jit(run_on(pull(self.functions["hand"])))
         here = self.gradients("hand", self.fine)
-        on = self.run(
-            self.fine, self.jit(run_on(pull(self.functions["hand"]))), self.at(self.fine), self.cotangents(0, self.fine)
-        )
-        moved = tuple(
-            tuple(largest(gap(b, a)) for a, b in zip(*part, strict=True)) for part in zip(here, on, strict=True)
-        )
-        peaks = [[largest(a) for a in part] for part in here]
-        calm = all(m <= _CONVERGING * p for part in zip(moved, peaks, strict=True) for m, p in zip(*part, strict=True))
-        return moved if calm and any(map(any, moved)) else None
+        on = self.run(self.fine, f, self.at(self.fine), self.cotangents(0, self.fine))
+        moved = jax.tree.map(lambda a, b: float(np.max(gap(a, b), initial=0.0)), here, on)
+        calm = jax.tree.map(lambda a, m: m <= _CONVERGING * largest(a), here, moved)
+        return moved if all(jax.tree.leaves(calm)) else None
 
     def limit(self, a: np.ndarray, peak: float, noise: float = 0.0) -> float:
         """The largest error of a result that rounding explains, or that the user allows; see `limit_of`."""
