@@ -16,7 +16,7 @@ each_case = pytest.mark.parametrize(("name", "i"), CASES, ids=[f"{name}-{i}" for
 @each_case
 def test_rule_is_right(name, i):
     """In bfloat16, float16, float32 and float64, against JAX, differences and the textbook, under transformations."""
-    # One case shows whether a rule composes; test_sharding has all on eight devices, test_pairs transformations in pairs.
+    # One case shows whether a rule composes; test_sharding has all on eight devices, test_pairs has pairs of them.
     skip = ("pairs", *COMPOSED) if i else ("pairs",)
     (report,) = fnn.check.check_rule(name, cases=[i], skip=skip).raise_if_wrong().reports
     passed = {finding.check for finding in report.findings if finding.verdict == "pass"}

@@ -180,26 +180,60 @@ class TestReportsSay:
             check.assert_vjp(times(1.5), X, checks=VALUES)
 
 
+def halved(x):
+    return jax.lax.while_loop(lambda y: jnp.abs(y).sum() > 1, lambda y: y / 2, x)
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("f", "args", "message"),
         [
             (lambda x: x + 1, (jnp.arange(3),), "no floating-point argument (x: int32)"),
             (lambda: 1.0, (), "no floating-point argument (no arguments)"),
+            (lambda z: jnp.abs(z), (X + 1j,), "complex arguments are not supported: z: complex64"),
             (lambda x: jnp.argmax(x), (X,), "the function returns no floating-point array"),
+            (lambda x: jnp.fft.fft(x), (X,), "the function returns no floating-point array"),
             (lambda x: 1 / 0, (X,), "the function raises ZeroDivisionError: division by zero"),
             (lambda x, key: x, (X,), "Pass all arguments after f"),
             (lambda x: jnp.log(x), (-X,), "returns NaN here"),
-            (sine(lambda x, dy: (dy, dy)), (X,), "the gradient raises"),
-            (sine(lambda x, dy: dy[:2]), (X,), "the gradient raises"),
-            (sine(lambda x, dy: [][0]), (X,), "the gradient raises IndexError"),
+            (halved, (X,), "by no fault of a rule: ValueError: Reverse-mode differentiation does not work"),
+            (lambda x: jax.pure_callback(np.sin, x, x), (X,), "by no fault of a rule"),
+            (lambda x: jnp.linalg.norm(x), (0 * X,), "undefined here: the derivative in x at (0,) is nan by JAX"),
+            (lambda x: jnp.sqrt(x), (abs(X).at[1].set(0.0),), "undefined here: the derivative in x at (1,) is inf"),
+            (lambda x: jnp.linalg.eigh(x)[1], (jnp.eye(2),), "undefined here"),
         ],
     )
-    def test_is_a_verdict(self, f, args, message):
+    def test_cannot_be_checked(self, f, args, message):
         report = check.check_vjp(f, *args)
+        assert report.verdict == "not checked"
         assert not report
-        (finding,) = report.failures()
-        assert message in finding.detail
+        assert not report.failures()
+        assert message in report.findings[0].detail
+        assert str(report).split(": ")[1].startswith("NOT CHECKED, neither right nor wrong")
+        assert json.loads(report.to_json())["verdict"] == "not checked"
+        with pytest.raises(check.NotCheckedError):
+            report.raise_if_wrong()
+
+    def test_not_defined_for_jax_and_wrong_elsewhere(self):
+        norm_and_sine = ruled(
+            lambda x, y: jnp.linalg.norm(x) * jnp.sin(y),
+            lambda r, dy: (jnp.full_like(r[0], jnp.nan), dy + jnp.cos(r[1])),
+        )
+        assert check.check_vjp(norm_and_sine, 0 * X, jnp.array(0.5), quick=True).verdict == "wrong"
+
+    def test_a_rule_may_define_what_jax_does_not(self):
+        def norm(at_zero):
+            return unary(
+                lambda x: jnp.linalg.norm(x),
+                lambda x, dy: dy * jnp.where(x.any(), x / jnp.linalg.norm(jnp.where(x.any(), x, 1.0)), at_zero),
+            )
+
+        report = check.check_vjp(norm(0.0), 0 * X, quick=True)
+        assert report, str(report)
+        assert "NaN or infinite at this point" in says(report, "automatic")
+        assert check.check_vjp(norm(2.0), 0 * X, quick=True).verdict == "wrong"
+        report = check.check_vjp(fnn.ops.gelu, jnp.array([1.0, jnp.inf, -jnp.inf]), quick=True)
+        assert report.verdict != "wrong", str(report)
 
     def test_user_mistakes_are_named(self):
         with pytest.raises(fnn.InputError, match=r"check_vjp expected a function f\(\*args\); got int; pass"):

@@ -56,6 +56,7 @@ from fnn.check.plots import plot_steps as plot_steps
 from fnn.check.report import Finding as Finding
 from fnn.check.report import GradientError as GradientError
 from fnn.check.report import Leaf as Leaf
+from fnn.check.report import NotCheckedError as NotCheckedError
 from fnn.check.report import Report as Report
 from fnn.check.report import Suite as Suite
 from fnn.check.timing import time_modes as time_modes

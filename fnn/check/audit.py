@@ -19,9 +19,10 @@ from jax.extend import core
 
 from fnn.check.automatic import automatic
 from fnn.check.compare import GRADIENT, gradient_of, objective
+from fnn.check.finding import ulps_text
 from fnn.check.measure import Judged, Measured
 from fnn.check.probe import PARAMS, PROBE, Probed, Seen, split, walk
-from fnn.check.report import Leaf, Outcome, ulps_text
+from fnn.check.report import Leaf, Outcome
 from fnn.core.errors import integer
 from fnn.core.layer import Layer, Params, State
 from fnn.core.rule import gradients

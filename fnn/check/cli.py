@@ -5,7 +5,8 @@
     fnn-check --model nets:classifier          a model that `classifier()` in nets.py returns with its batch and loss
     fnn-check --model nets:model --shape 8,28,28,1    a Layer, on a random batch with random classes
 
-Exit status: 0 all is right, 1 something is wrong, 2 nothing could be said, and the last line tells why.
+Exit status: 0 all is right, 1 something is wrong, 2 something could not be checked or nothing could be said, and the
+last line tells why.
 """
 
 import argparse
@@ -24,7 +25,8 @@ import jax
 
 from fnn.check.cli_model import check_model
 from fnn.check.examine import CHECKS
-from fnn.check.report import Outcome, Suite
+from fnn.check.report import Outcome, Suite, word_of
+from fnn.check.tolerance import allowed
 from fnn.check.vjp import DTYPES, QUICK_CASES, check_rule
 from fnn.core.errors import InputError, require
 from fnn.core.rule import rules
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words after the program's name; those of the process by default.
 
     Returns:
-      The exit status: 0 right, 1 wrong, 2 unusable input or output.
+      The exit status: 0 right, 1 wrong, 2 not checked, or unusable input or output.
 
     Raises:
       SystemExit: words that the parser does not understand (status 2), or `--help` (status 0).
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_listing(options.rule or list(rules())))
             return RIGHT
         if options.model:
-            outcome = check_model(options.model, options.shape, options.dtype, options.seed)
+            outcome = check_model(options.model, options.shape, options.dtype, options.seed, options.tolerance)
         else:
             outcome = _check_rules(options)
     except InputError as error:
@@ -85,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", type=_sizes, metavar="N,...", help="of the random batch for a Layer: 8,28,28,1")
     parser.add_argument("--dtype", choices=DTYPES, help="of the arguments; default: float32, or as the model has them")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
+    parser.add_argument(
+        "--tolerance", type=float, metavar="X", help="relative error allowed beyond rounding (default 0)"
+    )
     parser.add_argument("--skip", action="extend", type=_words, metavar="CHECK,...", help="checks to leave out")
     parser.add_argument("--quick", action="store_true", help="two cases a rule, and the checks that compile least")
     parser.add_argument(
@@ -114,6 +119,7 @@ def _require_options(options: argparse.Namespace) -> None:
     require(ok, "--shape", "--model MODULE:NAME beside it", "none", "name the model")
     ok = 0 <= options.seed < _MOST_SEED
     require(ok, "--seed", f"a number from 0 to {_MOST_SEED - 1}", options.seed, "choose another")
+    allowed("--tolerance", options.tolerance)
     ok = options.workers is None or options.workers >= 1
     require(ok, "--workers", "1 or more", options.workers, "1 checks in this process")
     unknown = sorted(set(options.skip or ()) - set(CHECKS))
@@ -128,7 +134,7 @@ def _check_rules(options: argparse.Namespace) -> Suite:
     counts = {name: _cases_of(name, options.quick) for name in names}
     calls = [(name, i) for name, count in counts.items() for i in range(count)]
     how = {"skip": tuple(options.skip or ()), "dtype": options.dtype or "float32"}
-    how |= {"seed": options.seed, "quick": options.quick}
+    how |= {"seed": options.seed, "quick": options.quick, "tolerance": options.tolerance}
     show, suites = _Progress(sys.stderr, len(names), len(calls)), {}
     for name, i, suite in _run(calls, how, options.workers or _workers()):
         parts[name][i] = suite
@@ -208,8 +214,8 @@ class _Progress:
         """Print its line."""
         self.rules += 1
         count = sum(f.verdict in ("pass", "FAIL") for report in suite.flat() for f in report.findings)
-        verdict = "right" if suite else "WRONG"
-        line = f"{suite.name:<28} {len(suite.flat()):>3} cases {count:>5} checks {suite.seconds:>6.1f} s  {verdict}"
+        numbers = f"{len(suite.flat()):>3} cases {count:>5} checks {suite.seconds:>6.1f} s"
+        line = f"{suite.name:<28} {numbers}  {word_of(suite)}"
         print(f"{self._clear()}{line}", file=self.out, flush=True)
 
     def call_ends(self) -> None:
@@ -234,7 +240,7 @@ def _tell(outcome: Outcome, path: str | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         return _refuse(f"--json {path}: {error.strerror}; nothing was written there")
-    return RIGHT if outcome else WRONG
+    return {"right": RIGHT, "wrong": WRONG}.get(outcome.verdict, UNUSABLE)
 
 
 def require_writable(path: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fnn.check.audit import audit
 from fnn.check.compare import compare
-from fnn.check.report import Outcome
+from fnn.check.report import Outcome, word_of, worst_of
 from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer
 from fnn.ops.loss import softmax_cross_entropy
@@ -25,16 +25,23 @@ class Model(Outcome):
     def __bool__(self) -> bool:
         return all(self.parts)
 
+    @property
+    def verdict(self) -> str:
+        """The worst of its parts."""
+        return worst_of(part.verdict for part in self.parts)
+
     def __str__(self) -> str:
-        return "\n\n".join([*map(str, self.parts), f"{self.name}: {'right' if self else 'WRONG'}"])
+        return "\n\n".join([*map(str, self.parts), f"{self.name}: {word_of(self)}"])
 
     def to_dict(self) -> dict[str, Any]:
         """The parts by their kinds: "comparison" and "audit"."""
         parts = {type(part).__name__.lower(): part.to_dict() for part in self.parts}
-        return {"name": self.name, "ok": bool(self), **parts}
+        return {"name": self.name, "ok": bool(self), "verdict": self.verdict, **parts}
 
 
-def check_model(name: str, shape: tuple[int, ...] | None, dtype: str | None, seed: int) -> Model:
+def check_model(
+    name: str, shape: tuple[int, ...] | None, dtype: str | None, seed: int, tolerance: float | None = None
+) -> Model:
     """Compare the gradients of a model, and audit its layers if they differ.
 
     Args:
@@ -43,6 +50,7 @@ def check_model(name: str, shape: tuple[int, ...] | None, dtype: str | None, see
       shape: of the random normal batch that a Layer alone is given, with random classes and softmax cross-entropy.
       dtype: to which the floating-point arrays are cast; None leaves them as they are, float32 for a Layer alone.
       seed: of parameters, batch, directions and the model's key.
+      tolerance: relative error that the comparison allows beyond rounding.
 
     Raises:
       InputError: no such model, or one that cannot be run.
@@ -58,7 +66,7 @@ def check_model(name: str, shape: tuple[int, ...] | None, dtype: str | None, see
         key = jax.random.key(seed)
         try:
             params, state, batch = (_cast(tree, dtype) for tree in arrays) if dtype else arrays
-            comparison = compare(layer, params, state, batch, loss, key=key, seed=seed)
+            comparison = compare(layer, params, state, batch, loss, key=key, seed=seed, tolerance=tolerance)
             parts = [comparison]
             if not comparison:
                 audited = audit(layer, params, state, batch, loss, key=key)

@@ -16,9 +16,11 @@ from jax import lax
 
 from fnn.check.automatic import automatic
 from fnn.check.differences import slope, steps_for
+from fnn.check.finding import leaf_table
 from fnn.check.measure import Judged, Measured, peak_of, wide_types, widen
 from fnn.check.program import first_line
-from fnn.check.report import Finding, Leaf, Report, leaf_table
+from fnn.check.report import Finding, Leaf, Report
+from fnn.check.tolerance import allowed
 from fnn.core.errors import require, require_function, require_key, require_leaves
 from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.core.rule import gradients
@@ -66,6 +68,7 @@ def compare(
     *,
     key: jax.Array | None = None,
     seed: int = 0,
+    tolerance: float | None = None,
 ) -> Comparison:
     """Differentiate the mean training loss of a batch in three ways and compare parameter by parameter.
 
@@ -79,6 +82,7 @@ def compare(
       loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
       key: for stochastic layers; all ways draw the same.
       seed: of the directions of the differences and of the roundings.
+      tolerance: how far a gradient may be off, relative to its largest entry, beyond what rounding explains.
 
     Returns:
       A `Comparison`: true if the gradients agree in every parameter, printed as a table.
@@ -93,7 +97,8 @@ def compare(
     (True, ['bias', 'kernel'])
     """
     f, firm, loose = objective("compare", layer, params, state, batch, loss, key)
-    measured = Measured(gradient_of(f), firm, loose, seed, gradient_of(automatic(f)))
+    free = allowed("compare", tolerance)
+    measured = Measured(gradient_of(f), firm, loose, seed, gradient_of(automatic(f)), free)
     judged = measured.judge("hand")
     findings = [Finding("precision", "note", detail=note) for note in measured.notes]
     if judged[-1].wrong:  # the loss: tree order puts it last

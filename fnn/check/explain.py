@@ -20,6 +20,8 @@ from fnn.core.errors import described, index_of, require
 from fnn.core.rule import Rule, rules
 
 _GAP = " | "
+# From `exec`: since Python 3.13 `python -c` keeps its own program under such a name, not that of the function.
+_NO_FILES = {"<string>", "<stdin>"}
 _NARROWEST = 48  # columns that an equation needs to be read; two of these side by side, or one under the other
 
 
@@ -100,11 +102,11 @@ class Explanation:
         return "\n".join(parts).rstrip()
 
 
-def explain(name: str, *, case: int = 0) -> Explanation:
+def explain(name: str | Rule, *, case: int = 0) -> Explanation:
     """Explain a registered rule: formula, shapes, source, and the hand-written beside the automatic backward pass.
 
     Args:
-      name: one of `fnn.core.rule.rules()`.
+      name: one of `fnn.core.rule.rules()`, by its name or the rule itself.
       case: which of the rule's cases gives the shapes.
 
     Returns:
@@ -123,12 +125,12 @@ def explain(name: str, *, case: int = 0) -> Explanation:
     count = len(rule.cases)
     n = index_of(case)
     ok = n is not None and 0 <= n < count
-    require(ok, "explain", f"a case of {name!r} from 0 to {count - 1}", described(case), "choose another case")
+    require(ok, "explain", f"a case of {rule.name!r} from 0 to {count - 1}", described(case), "choose another case")
     chosen = rule.cases[n]
     args = chosen.sample(0)
     outputs = jax.eval_shape(partial(rule.forward, chosen.spec), *args)
     return Explanation(
-        name=name,
+        name=rule.name,
         formula=_formula(rule),
         options=repr(chosen.spec),
         shapes=_shapes(rule, args, outputs),
@@ -138,7 +140,9 @@ def explain(name: str, *, case: int = 0) -> Explanation:
     )
 
 
-def _find(name: str) -> Rule:
+def _find(name: str | Rule) -> Rule:
+    if isinstance(name, Rule):
+        return name
     known = rules()
     if not isinstance(name, str) or name not in known:
         close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4)
@@ -193,6 +197,8 @@ def _code(function: Callable) -> str:
     while isinstance(function, partial):
         function = function.func
     try:
+        if getattr(getattr(function, "__code__", None), "co_filename", "") in _NO_FILES:
+            raise OSError
         return textwrap.dedent(inspect.getsource(function)).strip("\n")
     except (OSError, TypeError):  # written at a prompt, or in C
         return f"({function!r} has no source file)"

@@ -10,7 +10,7 @@ from fnn.check.oracles import gradient_row
 from fnn.check.program import first_line
 from fnn.check.report import Finding
 from fnn.check.subject import GIVEN, LADDER, Subject
-from fnn.check.tolerance import Row, conclude, gap, largest, limit_of
+from fnn.check.tolerance import Row, conclude, gap, largest
 
 # From one precision to the next rounding falls by 2^-16 or more; what falls by less than this is no rounding.
 _FALLS = 2.0**-8
@@ -26,7 +26,12 @@ def check_precision(numeric: Numeric) -> Iterator[Finding]:
     more = [GIVEN] if _unusual(subject) else []
     if subject.strict and not numeric.quick:
         more.append("float16")  # fnn promises it; with numbers of other sizes it overflows
-    for dtype in dict.fromkeys([*LADDER, *more]):
+    ladder = [*LADDER, *more]
+    if subject.loops and not subject.strict:
+        ladder = [dtype for dtype in (GIVEN, *ladder) if dtype in (GIVEN, "float64")]
+        detail = "it loops until something holds, which in less than the given precision may never be: not tried there"
+        yield Finding("precision", "note", detail=detail)
+    for dtype in dict.fromkeys(ladder):
         try:
             got, want, noise = subject.gradients("hand", dtype), subject.truth(dtype), subject.noise(dtype)
         except Exception as error:
@@ -63,7 +68,7 @@ def _automatic(subject: Subject, dtype: str) -> tuple | None:
 def _precision_row(
     numeric: Numeric, part: int, i: int, h: np.ndarray, t: np.ndarray, noise: float, dtype: str, detail: str
 ) -> Row:
-    limit = limit_of(numeric.subject.rounds_as(h), largest(t), noise)
+    limit = numeric.subject.limit(h, largest(t), noise)
     distance = gap(h, t)
     other = None if np.max(distance, initial=0.0) <= limit else _automatic(numeric.subject, dtype)
     if other is not None:

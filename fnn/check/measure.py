@@ -94,6 +94,7 @@ class Measured:
       firm: the inputs that move freely: parameters, cotangents.
       loose: the inputs that may tie: data and state.
       seed: of the movements.
+      allowed: relative error that is right whatever rounding explains.
 
     Attributes:
       paths, tree: of the arrays of the result.
@@ -102,8 +103,10 @@ class Measured:
       wide: whether float64 was possible.
     """
 
-    def __init__(self, f: Callable, firm: Any, loose: Any, seed: int = 0, auto: Callable | None = None):
-        self._f, self._seed, self.notes = jax.jit(f), seed, []
+    def __init__(
+        self, f: Callable, firm: Any, loose: Any, seed: int = 0, auto: Callable | None = None, allowed: float = 0.0
+    ):
+        self._f, self._seed, self._allowed, self.notes = jax.jit(f), seed, allowed, []
         self._auto = jax.jit(auto) if auto is not None else self._f
         self._given = firm, loose
         result = jax.eval_shape(f, firm, loose)
@@ -145,9 +148,10 @@ class Measured:
         h, a, t = (np.asarray(v).astype(np.float64) for v in (hand, auto, truth))
         dtype, peak = self.dtypes[i], peak_of(t)
         fine_eps = max(self.fine_eps, eps_of(truth.dtype.name))
-        sharp = _MARGIN * (fine + fine_eps * peak)
+        sharp = max(_MARGIN * (fine + fine_eps * peak), self._allowed * peak)
         eps = max(eps_of(dtype.name), self._coarse)
         coarse = (_MARGIN if eps < _HALF else _MARGIN_HALF) * (noise + eps * peak) + float(jnp.finfo(dtype).tiny)
+        coarse = max(coarse, self._allowed * peak)
         error, bad = largest(h, t), largest(a, t)
         error64 = 0.0 if hand64 is None else largest(hand64, t)
         if not error64 <= sharp:

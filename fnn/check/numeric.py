@@ -11,16 +11,18 @@ the convention that the rule follows is listed; directions are then taken around
 
 import dataclasses
 import functools
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fnn.check.differences import STEPS, Slope, slope, steps_for
+from fnn.check.flat import alone, subset, unit
 from fnn.check.program import EPS64, eps_of
 from fnn.check.report import Finding
 from fnn.check.subject import Arrays, Subject
-from fnn.check.tolerance import Row, conclude, largest, limit_of
+from fnn.check.tolerance import Row, conclude, largest
 
 # Coordinates are tried one by one up to this many; a larger leaf is halved until the kinks are found.
 _ONE_BY_ONE = 512
@@ -30,6 +32,10 @@ _MOST_LOOKS = 2048
 # Directions and coordinates tried in each leaf.
 _LOOKS, _QUICK_LOOKS = (3, 8), (1, 2)
 _WHOLE_JACOBIAN = 48  # entries of a leaf and of the outputs, at most
+
+
+class OutOfTimeError(Exception):
+    """The time for a check is over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +51,10 @@ class Measure:
 
 
 class Numeric:
-    """Differences of one subject, computed when asked for."""
+    """Differences of one subject, computed when asked for, until the deadline (`time.perf_counter`) is over."""
 
-    def __init__(self, subject: Subject, quick: bool):
-        self.subject, self.quick = subject, quick
+    def __init__(self, subject: Subject, quick: bool, deadline: float = np.inf):
+        self.subject, self.quick, self.deadline = subject, quick, deadline
         self.directions, self.coordinates = _QUICK_LOOKS if quick else _LOOKS
         self.kinks = functools.cache(self._kinks)
         self.judged: dict[str, set[str]] = {path: set() for path in subject.paths}
@@ -60,22 +66,38 @@ class Numeric:
         subject = self.subject
         if not vs:
             return []
+        self.stay_in_time()
         steps = steps_for(subject.at(subject.fine)[leaf])
         if subject.eps > EPS64:
             steps = steps * 1e3  # float32 has no room for small steps
         row = np.concatenate([[0.0], steps, -steps])
-        directions = [_alone(subject.given, leaf, v) for v in vs]
-        outputs = subject.sweep(directions, np.tile(row, (len(vs), 1)))
-        k, cotangents = len(steps), subject.cotangents(0, subject.fine)
-        measures = []
-        for d in range(len(vs)):
-            ys = [y[d].astype(np.float64) for y in outputs]
-            slopes = tuple(
-                slope(y[0], y[1 : k + 1], y[k + 1 :], steps, max(subject.eps, eps_of(out.dtype.name)))
-                for y, out in zip(ys, outputs, strict=True)
-            )
-            measures.append(_contract(slopes, cotangents))
-        return measures
+        directions = [alone(subject.given, leaf, v) for v in vs]
+        rows, cotangents = np.tile(row, (len(vs), 1)), subject.cotangents(0, subject.fine)
+        measures = self._slopes(subject.sweep(directions, rows), steps)
+        if subject.unsolved is not None:
+            # A solver that stops early has a derivative of its own, far from that of the solution.
+            solved = self._slopes(subject.sweep(directions, rows, further=True), steps)
+            measures = [tuple(map(_unsure, *both)) for both in zip(solved, measures, strict=True)]
+        return [_contract(slopes, cotangents) for slopes in measures]
+
+    def _slopes(self, outputs: Arrays, steps: np.ndarray) -> list[tuple[Slope, ...]]:
+        """Those of every output along each direction."""
+        k, eps = len(steps), self.subject.eps
+
+        def one(y: np.ndarray, dtype: str) -> Slope:
+            return slope(y[0], y[1 : k + 1], y[k + 1 :], steps, max(eps, eps_of(dtype)))
+
+        wide = [(y.astype(np.float64), y.dtype.name) for y in outputs]
+        return [tuple(one(y[d], dtype) for y, dtype in wide) for d in range(len(outputs[0]))]
+
+    def stay_in_time(self) -> None:
+        """Stop the check if its time is over.
+
+        Raises:
+          OutOfTimeError: it is.
+        """
+        if time.perf_counter() > self.deadline:
+            raise OutOfTimeError
 
     def center(self) -> Arrays:
         """The outputs at the point, without differentiation."""
@@ -85,7 +107,7 @@ class Numeric:
     def at(self, leaf: int, indices: list[int]) -> list[Measure]:
         """The derivatives along single coordinates, given as flat indices."""
         shape = self.subject.given[leaf].shape
-        return self.measure(leaf, [_unit(shape, i) for i in indices])
+        return self.measure(leaf, [unit(shape, i) for i in indices])
 
     def at_kinks(self, leaf: int, indices: np.ndarray) -> list[int]:
         """Those of some flat indices that lie at a kink; of very many, as many as are looked at."""
@@ -108,7 +130,7 @@ class Numeric:
         while sets and looks < _MOST_LOOKS:
             now, sets = sets[: _MOST_LOOKS - looks], sets[_MOST_LOOKS - looks :]
             looks += len(now)
-            for some, m in zip(now, self.measure(leaf, [_subset(shape, signs, some) for some in now]), strict=True):
+            for some, m in zip(now, self.measure(leaf, [subset(shape, signs, some) for some in now]), strict=True):
                 if m.kink and len(some) == 1:
                     found[int(some[0])] = self.at(leaf, [int(some[0])])[0]
                 elif m.kink:
@@ -142,7 +164,7 @@ def check_differences(numeric: Numeric) -> Iterator[Finding]:
                 unjudged.append(path)
                 continue
             terms = g.astype(np.float64) * v
-            floor = limit_of(subject.rounds_as(g), max(float(np.abs(terms).sum()), abs(m.value)))
+            floor = subject.limit(g, max(float(np.abs(terms).sum()), abs(m.value)))
             limit = m.error + floor + 8 * subject.noise(subject.fine)[1][i]
             rows.append(Row(path, abs(float(terms.sum()) - m.value), limit, "along random signs"))
             numeric.judged[path].add("directions" if searched else "directions around kinks")
@@ -179,14 +201,15 @@ def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
     if not small or not 0 < outputs <= _WHOLE_JACOBIAN:
         yield Finding("jacobian", "skip", detail=f"more than {_WHOLE_JACOBIAN} entries; differences sample it")
         return
-    rows_by_hand = [
-        subject.pull("hand", subject.fine, subject.at(subject.fine), dy)[1] for dy in _basis(subject, outputs)
-    ]
+    rows_by_hand = []
+    for dy in _basis(subject, outputs):
+        numeric.stay_in_time()
+        rows_by_hand.append(subject.pull("hand", subject.fine, subject.at(subject.fine), dy)[1])
     rows = []
     for i in small:
         hand = np.stack([grads[i].astype(np.float64).ravel() for grads in rows_by_hand])  # (outputs, entries)
         peak, noise = largest(hand), subject.noise(subject.fine)[1][i]
-        floor = limit_of(subject.rounds_as(rows_by_hand[0][i]), peak, noise)
+        floor = subject.limit(rows_by_hand[0][i], peak, noise)
         for k, m in enumerate(numeric.at(i, list(range(subject.given[i].size)))):
             flat = [np.concatenate([getattr(s, name).ravel() for s in m.slopes]) for name in _PARTS]
             value, error, left, right, kink = flat
@@ -246,7 +269,7 @@ def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
     g = subject.gradients("hand", subject.fine)[1][leaf]
     taken, noise = float(g.ravel()[k]), subject.noise(subject.fine)[1][leaf]
     sizes = sum(float(np.sum(np.abs(s.value[np.isfinite(s.value)]))) for s in m.slopes)
-    limit = limit_of(subject.rounds_as(g), max(largest(np.array(taken)), sizes), noise)
+    limit = subject.limit(g, max(largest(np.array(taken)), sizes), noise)
     error = max(m.low - taken, taken - m.high, 0.0) if m.kink else abs(taken - m.value)
     where = f"entry {tuple(int(j) for j in np.unravel_index(k, g.shape))}"
     return Row(subject.paths[leaf], np.inf if np.isnan(taken) else error, limit if m.kink else limit + m.error, where)
@@ -254,10 +277,16 @@ def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
 
 def _unjudged(subject: Subject, check: str, paths: list[str]) -> Iterator[Finding]:
     if paths:
-        verdict = "note" if subject.has_auto else "FAIL"
+        verdict = "note" if subject.has_auto else "CANNOT"
         yield Finding(
             check, verdict, ", ".join(dict.fromkeys(paths)), "the differences have no limit: not differentiable here"
         )
+
+
+def _unsure(solved: Slope, stopped: Slope) -> Slope:
+    """The slope of a solver run on, and how far from it that of the solver itself is."""
+    apart = np.abs(solved.value - stopped.value)
+    return dataclasses.replace(solved, error=solved.error + np.where(np.isfinite(apart), apart, 0.0))
 
 
 def _contract(slopes: tuple[Slope, ...], cotangents: Arrays) -> Measure:
@@ -277,19 +306,3 @@ def _basis(subject: Subject, outputs: int) -> Iterator[Arrays]:
     for row in np.eye(outputs):
         parts = zip(np.split(row, bounds), subject.shapes, dtypes, strict=True)
         yield tuple(part.reshape(shape).astype(dtype) for part, shape, dtype in parts)
-
-
-def _alone(given: Arrays, leaf: int, v: np.ndarray) -> Arrays:
-    return tuple(v if i == leaf else np.zeros(a.shape) for i, a in enumerate(given))
-
-
-def _unit(shape: tuple[int, ...], k: int) -> np.ndarray:
-    v = np.zeros(shape)
-    v.flat[k] = 1.0
-    return v
-
-
-def _subset(shape: tuple[int, ...], signs: np.ndarray, some: np.ndarray) -> np.ndarray:
-    v = np.zeros(signs.shape)
-    v[some] = signs[some]
-    return v.reshape(shape)

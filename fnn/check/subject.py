@@ -11,14 +11,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-from jax import lax
 
-from fnn.check.automatic import automatic
+from fnn.check.automatic import automatic, run_on
+from fnn.check.flat import dtype_of, nudge, sweep_eagerly, sweeper
+from fnn.check.flat import is_float as is_float
+from fnn.check.flat import pull as pull
 from fnn.check.names import argument_names, kind_of, path_of
-from fnn.check.program import EPS64, eps_of, narrowest
-from fnn.check.tolerance import gap, largest
+from fnn.check.program import EPS64, eps_of, equations, float_names, narrowest
+from fnn.check.tolerance import gap, largest, limit_of
 from fnn.core.rule import gradients
 
 Arrays = tuple[np.ndarray, ...]
@@ -28,6 +29,8 @@ LADDER = ("bfloat16", "float32", "float64")
 GIVEN = "given"
 # Values at many points come back at once; more than this many numbers are computed a direction at a time.
 _ROOM = 4_000_000
+# A loop that is run on and changes a result by less, of its largest entry, was converging; by more, it was counting.
+_CONVERGING = 1e-3
 
 
 class Subject:
@@ -41,6 +44,7 @@ class Subject:
       seed: of all random directions.
       strict: whether what `auto` does at kinks is binding.
       dissolve: whether custom rules in `auto` have to be dissolved first.
+      tolerance: how far results may be off, relative to their largest entries, whatever rounding explains.
     """
 
     def __init__(
@@ -52,8 +56,9 @@ class Subject:
         seed: int,
         strict: bool,
         dissolve: bool = False,
+        tolerance: float = 0.0,
     ):
-        self.seed, self.strict, self.args = seed, strict, args
+        self.seed, self.strict, self.args, self.tolerance = seed, strict, args, tolerance
         places, self._tree = jax.tree_util.tree_flatten_with_path(args)
         self._leaves = [leaf for _, leaf in places]
         self._where = [i for i, leaf in enumerate(self._leaves) if is_float(leaf)]
@@ -75,6 +80,7 @@ class Subject:
         self.gradients = functools.cache(self._gradients)
         self.truth = functools.cache(self._truth)
         self.noise = functools.cache(self._noise)
+        self._sweepers = functools.cache(self._sweeper)
 
     def _flat(self, f: Callable, mode: str) -> Callable:
         def flat(floats: tuple) -> tuple:
@@ -120,11 +126,43 @@ class Subject:
         # A registered rule has the precision of its plain form, whatever it does.
         point, f = self.at(self.fine), self.functions["auto" if self.strict and self.has_auto else "hand"]
         forward = narrowest(self.in_precision(self.fine, jax.make_jaxpr(f), point))
-        if self.strict:
-            return forward
         # A user's rule may fall back to the float32 it was written for, not below.
-        both = self.in_precision(self.fine, jax.make_jaxpr(pull(f)), point, self.cotangents(0, self.fine))
-        return max(forward, min(narrowest(both), eps_of("float32")))
+        return forward if self.strict else max(forward, min(narrowest(self.program), eps_of("float32")))
+
+    @functools.cached_property
+    def program(self) -> Any:
+        """The traced forward and backward pass, in the precision of the truth."""
+        point, dy = self.at(self.fine), self.cotangents(0, self.fine)
+        return self.in_precision(self.fine, jax.make_jaxpr(pull(self.functions["hand"])), point, dy)
+
+    @functools.cached_property
+    def dtypes(self) -> set[str]:
+        """Every floating-point dtype that the function computes in."""
+        return {*self.names(self.fine), *(float_names(self.program) if self.compiled else ())}
+
+    @functools.cached_property
+    def loops(self) -> bool:
+        """Whether it runs a loop until something holds."""
+        return self.compiled and any(eqn.primitive.name == "while" for eqn in equations(self.program.jaxpr))
+
+    @functools.cached_property
+    def unsolved(self) -> Pair | None:
+        """How far a user's iterative solver is from its limit: what a few more iterations do to each result.
+
+        None where no loop is, and where loops do not converge: they count.
+        """
+        if self.strict or not self.loops:
+            return None
+        f = jax.jit(run_on(pull(self.functions["hand"])))
+        here = self.gradients("hand", self.fine)
+        on = self.run(self.fine, f, self.at(self.fine), self.cotangents(0, self.fine))
+        moved = jax.tree.map(lambda a, b: float(np.max(gap(a, b), initial=0.0)), here, on)
+        calm = jax.tree.map(lambda a, m: m <= _CONVERGING * largest(a), here, moved)
+        return moved if all(jax.tree.leaves(calm)) else None
+
+    def limit(self, a: np.ndarray, peak: float, noise: float = 0.0) -> float:
+        """The largest error of a result that rounding explains, or that the user allows; see `limit_of`."""
+        return max(limit_of(self.rounds_as(a), peak, noise), self.tolerance * peak)
 
     def rounds_as(self, a: np.ndarray) -> str:
         """The dtype whose precision a result has, given that it may have been computed in less."""
@@ -206,33 +244,29 @@ class Subject:
         center, moved = self.truth(dtype), []
         for number in range(2):
             rng = np.random.default_rng([self.seed, number, 3])
-            there = tuple(_nudge(rng, a, e) for a, e in zip(floats, epsilons, strict=True))
-            dy = tuple(_nudge(rng, d, max(epsilons, default=0.0)) for d in self.cotangents(0, self.fine))
+            there = tuple(nudge(rng, a, e) for a, e in zip(floats, epsilons, strict=True))
+            dy = tuple(nudge(rng, d, max(epsilons, default=0.0)) for d in self.cotangents(0, self.fine))
             moved.append(self.pull(mode, self.fine, there, dy))
         # A jump across a kink is no rounding: what moves further than the worst conditioned code is cut off.
         most = np.sqrt(max(epsilons, default=0.0)) * max(map(largest, (*center[0], *center[1], *dy)), default=0.0)
+        unsolved = self.unsolved or tuple((0.0,) * len(part) for part in center)
         return tuple(
-            tuple(min(most, max(largest(gap(m[part][i], c)) for m in moved)) for i, c in enumerate(center[part]))
+            tuple(
+                max(min(most, max(largest(gap(m[part][i], c)) for m in moved)), unsolved[part][i])
+                for i, c in enumerate(center[part])
+            )
             for part in (0, 1)
         )
 
-    @functools.cached_property
-    def _sweeper(self) -> Callable:
+    def _sweeper(self, further: bool) -> Callable:
         f = self.functions["hand"]
-        if not self.compiled:
-            return functools.partial(_sweep_eagerly, f)
+        return sweeper(run_on(f) if further else f) if self.compiled else functools.partial(sweep_eagerly, f)
 
-        def sweep(floats: tuple, vs: tuple, hs: jax.Array) -> tuple:
-            def line(item: tuple) -> tuple:
-                v, row = item
-                return lax.map(lambda h: f(_step(floats, v, h)), row)
+    def sweep(self, directions: list[Arrays], steps: np.ndarray, further: bool = False) -> Arrays:
+        """Outputs at x + h v: (directions, steps, *shape) for each output; steps (directions, K).
 
-            return lax.map(line, (vs, hs))
-
-        return jax.jit(sweep)
-
-    def sweep(self, directions: list[Arrays], steps: np.ndarray) -> Arrays:
-        """Outputs at x + h v: (directions, steps, *shape) for each output; steps (directions, K)."""
+        `further` runs every loop on.
+        """
         floats = self.at(self.fine)
         numbers = sum(map(np.size, floats)) + steps.shape[1] * sum(int(np.prod(shape)) for shape in self.shapes)
         chunk = 1 if numbers * 8 > _ROOM else 8
@@ -242,41 +276,7 @@ class Subject:
             short = chunk - len(some)  # one shape, so that one program serves
             some, rows = some + some[:1] * short, np.concatenate([rows, rows[:1].repeat(short, 0)])
             stacked = tuple(np.stack(vs) for vs in zip(*some, strict=True))
-            parts.append([y[: chunk - short] for y in self.run(self.fine, self._sweeper, floats, stacked, rows)])
+            parts.append(
+                [y[: chunk - short] for y in self.run(self.fine, self._sweepers(further), floats, stacked, rows)]
+            )
         return tuple(np.concatenate(ys) for ys in zip(*parts, strict=True))
-
-
-def pull(f: Callable) -> Callable:
-    """`(floats, cotangents) -> outputs, gradients` of a flat function."""
-
-    def run(floats: tuple, dy: tuple) -> tuple:
-        y, back = jax.vjp(f, floats)
-        return y, back(dy)[0]
-
-    return run
-
-
-def is_float(leaf: Any) -> bool:
-    """Whether a leaf can be differentiated: a real floating-point array or number."""
-    if isinstance(leaf, float):
-        return True
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-
-
-def dtype_of(name: str) -> np.dtype:
-    """The NumPy dtype of a JAX dtype name."""
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
-
-
-def _step(floats: tuple, v: tuple, h: Any) -> tuple:
-    return tuple((x + h * d).astype(x.dtype) for x, d in zip(floats, v, strict=True))
-
-
-def _sweep_eagerly(f: Callable, floats: tuple, vs: tuple, hs: np.ndarray) -> tuple:
-    lines = [[f(_step(floats, v, h)) for h in row] for v, row in zip(zip(*vs, strict=True), hs, strict=True)]
-    return tuple(np.array([[np.asarray(y[i]) for y in line] for line in lines]) for i in range(len(lines[0][0])))
-
-
-def _nudge(rng: np.random.Generator, a: np.ndarray, eps: float) -> np.ndarray:
-    """Every entry up or down by a relative `eps`."""
-    return (a * (1 + eps * rng.choice([-1.0, 1.0], a.shape))).astype(a.dtype)

@@ -7,7 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.report import Finding
+from fnn.check.finding import Finding
+from fnn.core.errors import require
 
 # Two orders of summation differ by ten to a few dozen roundings of the largest entry. Half precision rounds every
 # operation, so that fewer are allowed: 16 of bfloat16 are already an eighth of the entry.
@@ -98,3 +99,15 @@ def conclude(check: str, rows: Iterable[Row], nothing: str) -> Iterator[Finding]
 
 def _excess(row: Row) -> float:
     return row.error / row.limit if row.limit and np.isfinite(row.error) else row.error
+
+
+def allowed(where: str, tolerance: float | None) -> float:
+    """The relative error that a user allows: none by default."""
+    ok = tolerance is None or (is_number(tolerance) and 0 <= tolerance < 1)
+    require(ok, where, "a tolerance from 0 to 1", repr(tolerance), "pass a relative error such as 1e-5, or None")
+    return float(tolerance or 0)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of Python or NumPy."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -13,7 +13,7 @@ from fnn.check.numeric import Numeric
 from fnn.check.program import equations, first_line
 from fnn.check.report import Finding
 from fnn.check.subject import GIVEN, Arrays, Subject, pull
-from fnn.check.tolerance import Row, conclude, gap, largest, limit_of
+from fnn.check.tolerance import Row, conclude, gap, largest
 
 # Exact in every precision, and small enough that what is positive, normalised or definite stays so.
 _SECOND = (1 + 1 / 32, 1 - 1 / 32)
@@ -117,7 +117,8 @@ def check_cotangents(numeric: Numeric) -> Iterator[Finding]:
     ys, grads = subject.gradients("hand", GIVEN)
     for path, a, g in zip(subject.paths, subject.given, grads, strict=True):
         if a.shape != g.shape or a.dtype != g.dtype:
-            yield Finding("cotangents", "FAIL", path, f"{g.dtype}{g.shape} for an argument {a.dtype}{a.shape}")
+            detail = f"bwd returns {g.dtype}{g.shape} for an argument {a.dtype}{a.shape}: cast it to that dtype"
+            yield Finding("cotangents", "FAIL", path, detail)
             return
     f = subject.functions["hand"]
 
@@ -204,7 +205,8 @@ def _by_differences(check: str, numeric: Numeric, args: tuple) -> Iterator[Findi
     up, down, up2, down2 = (at(s) for s in (1, -1, 2, -2))
     want = tuple((8 * (a - b) - (c - d)) / (12 * h) for a, b, c, d in zip(up, down, up2, down2, strict=True))
     noise = [float(np.max(np.abs((a - b) / (2 * h) - t), initial=0.0)) for a, b, t in zip(up, down, want, strict=True)]
-    peaks = [max(largest(a) * 1e-16 / h, n) for a, n in zip(up, noise, strict=True)]
+    unsolved = subject.unsolved[1] if subject.unsolved else (0.0,) * len(up)
+    peaks = [max(largest(a) * 1e-16 / h, n, u / h) for a, n, u in zip(up, noise, unsolved, strict=True)]
     run = subject.jit(_jvp_of_grad(subject.functions["hand"]))
     found = _try(check, numeric, lambda: subject.run(subject.fine, run, *args), want, "against differences", peaks)
     found = list(found)
@@ -241,9 +243,7 @@ def _conclude(
         if g.shape != w.shape or g.dtype != w.dtype:
             yield Finding(check, "FAIL", name, f"{g.dtype}{g.shape} instead of {w.dtype}{w.shape}")
             return
-        rows.append(
-            Row(name, float(np.max(gap(g, w), initial=0.0)), limit_of(subject.rounds_as(w), largest(w), 2 * n), detail)
-        )
+        rows.append(Row(name, float(np.max(gap(g, w), initial=0.0)), subject.limit(w, largest(w), 2 * n), detail))
     yield from conclude(check, rows, "nothing to compare")
 
 

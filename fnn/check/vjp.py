@@ -9,6 +9,7 @@ import jax
 
 from fnn.check.examine import CHECKS, SLOW, examine
 from fnn.check.report import Report, Suite
+from fnn.check.tolerance import allowed, is_number
 from fnn.core.errors import require, require_flag
 from fnn.core.rule import Rule, rules
 
@@ -22,6 +23,8 @@ def check_vjp(
     seed: int = 0,
     name: str | None = None,
     quick: bool = False,
+    tolerance: float | None = None,
+    seconds: float | None = 60.0,
 ) -> Report:
     """Check the reverse-mode derivative of a function at a point: true if it is right.
 
@@ -38,12 +41,24 @@ def check_vjp(
       seed: of random directions and cotangents.
       name: for the report; f's own by default.
       quick: fewer directions, and no transformations but vmap.
+      tolerance: how far values and gradients may be off, relative to their largest entries, beyond what rounding
+        explains: 1e-5 for a solver that stops there. None leaves it to rounding, and to what a few more iterations do
+        to the result of a `while_loop`.
+      seconds: after which no further check is begun, nor one that is expected to end later; the report lists what was
+        left out. None sets no limit.
+
+    A derivative that is meant to differ from that of the function (straight-through, clipped or reversed gradients) is
+    wrong. To check its code all the same, pass as `reference` the function with the derivative that is meant, made with
+    `stop_gradient`, and skip "differences", "coordinates", "jacobian" and "kinks"; for clipping "linear", too.
 
     Returns:
-      A `Report`. Print it, or `assert` it; `raise_if_wrong()` raises with the whole report.
+      A `Report`, whose `verdict` is "right", "wrong", or "not checked": f raises, is not differentiable for JAX (a
+      `while_loop` without a rule), has no float in or out, or has no derivative at this point. Only the first is true.
+      Print it, or `assert` it; `raise_if_wrong()` raises with the whole report.
 
     Raises:
-      InputError: f is not callable, a check's name is unknown, a negative seed. What goes wrong inside f is a verdict.
+      InputError: f is not callable, a check's name is unknown, a negative seed, tolerance or time. What goes wrong
+        inside f is a verdict.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -58,10 +73,12 @@ def check_vjp(
     ok = reference is None or callable(reference)
     require(ok, "check_vjp", "a function reference(*args)", type(reference).__name__, "pass a function or None")
     wanted = _wanted("check_vjp", checks, skip, seed, quick)
+    ok = seconds is None or (is_number(seconds) and seconds > 0)
+    require(ok, "check_vjp", "seconds > 0", repr(seconds), "pass a number, or None for no limit")
     name = name or getattr(f, "__name__", type(f).__name__)
     auto = reference if reference is not None else f
-    options = {"checks": wanted, "seed": seed, "quick": quick}
-    return examine(name, f, args, auto=auto, dissolve=True, reference=reference, **options)
+    options = {"checks": wanted, "seed": seed, "quick": quick, "tolerance": allowed("check_vjp", tolerance)}
+    return examine(name, f, args, auto=auto, dissolve=True, reference=reference, seconds=seconds, **options)
 
 
 def assert_vjp(f: Callable, *args: Any, **options: Any) -> None:
@@ -73,6 +90,7 @@ def assert_vjp(f: Callable, *args: Any, **options: Any) -> None:
 
     Raises:
       GradientError: the gradient is wrong; the message is the report.
+      NotCheckedError: it could not be checked; the report says why.
 
     >>> import jax.numpy as jnp, fnn
     >>> assert_vjp(fnn.ops.gelu, jnp.linspace(-3.0, 3.0, 7), quick=True)
@@ -81,7 +99,7 @@ def assert_vjp(f: Callable, *args: Any, **options: Any) -> None:
 
 
 def check_rule(
-    name: str,
+    name: str | Rule,
     *,
     cases: Sequence[int] | None = None,
     checks: Sequence[str] | None = None,
@@ -89,6 +107,7 @@ def check_rule(
     dtype: str = "float32",
     seed: int = 0,
     quick: bool = False,
+    tolerance: float | None = None,
 ) -> Suite:
     """Check a registered rule on its cases: one `Report` a case.
 
@@ -96,10 +115,10 @@ def check_rule(
     must be supported. What runs op by op ("jit") is tried on the first two cases alone.
 
     Args:
-      name: one of `fnn.rules()`.
+      name: one of `fnn.rules()`, by its name or the rule itself.
       cases: their numbers; all by default, two with `quick`.
       dtype: of the arguments: "float32", "bfloat16", "float16" or "float64". Differences are taken in float64 always.
-      checks, skip, seed, quick: as for `check_vjp`.
+      checks, skip, seed, quick, tolerance: as for `check_vjp`; time has no limit.
 
     Raises:
       InputError: an unknown rule, case, dtype or check.
@@ -107,10 +126,7 @@ def check_rule(
     >>> bool(check_rule("relu", quick=True))
     True
     """
-    known = rules()
-    ok = isinstance(name, str) and name in known
-    require(ok, "check_rule", f"a rule among {sorted(known)}", repr(name), "name a registered rule")
-    rule, start = known[name], time.perf_counter()
+    rule, start = rule_of("check_rule", name), time.perf_counter()
     numbers = range(len(rule.cases)) if cases is None else cases
     ok = all(isinstance(i, int) and 0 <= i < len(rule.cases) for i in numbers)
     ok = ok and len(numbers) > 0
@@ -120,25 +136,27 @@ def check_rule(
     wanted = _wanted("check_rule", checks, skip, seed, quick)
     if quick and cases is None:
         numbers = range(min(len(rule.cases), QUICK_CASES))
-    reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick) for i in numbers)
-    return Suite(name, reports, time.perf_counter() - start)
+    room = allowed("check_rule", tolerance)
+    reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick, room) for i in numbers)
+    return Suite(rule.name, reports, time.perf_counter() - start)
 
 
 def check_all(
     *,
-    names: Sequence[str] | None = None,
+    names: Sequence[str | Rule] | None = None,
     checks: Sequence[str] | None = None,
     skip: Sequence[str] = (),
     dtype: str = "float32",
     seed: int = 0,
     quick: bool = False,
+    tolerance: float | None = None,
     progress: Callable[[Suite], None] | None = None,
 ) -> Suite:
     """Check every registered rule, one `Suite` a rule.
 
     Args:
-      names: the rules; all by default.
-      checks, skip, dtype, seed, quick: as for `check_rule`.
+      names: the rules, by their names or themselves; all by default.
+      checks, skip, dtype, seed, quick, tolerance: as for `check_rule`.
       progress: called with the `Suite` of each rule when it is done.
 
     Raises:
@@ -149,8 +167,9 @@ def check_all(
     """
     require(names is None or len(names) > 0, "check_all", "at least one rule", "none", "leave names out for all")
     start, suites = time.perf_counter(), []
+    options = {"checks": checks, "skip": skip, "dtype": dtype, "seed": seed, "quick": quick, "tolerance": tolerance}
     for name in rules() if names is None else names:
-        suites.append(check_rule(name, checks=checks, skip=skip, dtype=dtype, seed=seed, quick=quick))
+        suites.append(check_rule(name, **options))
         if progress is not None:
             progress(suites[-1])
     return Suite("all rules", tuple(suites), time.perf_counter() - start)
@@ -162,7 +181,9 @@ _EAGER_CASES = 2
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def _check_case(rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: int, quick: bool) -> Report:
+def _check_case(
+    rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: int, quick: bool, tolerance: float
+) -> Report:
     case = rule.cases[i]
     if i >= _EAGER_CASES:
         checks = tuple(check for check in checks if check != "jit")
@@ -178,7 +199,18 @@ def _check_case(rule: Rule, i: int, checks: tuple[str, ...], dtype: str, seed: i
         checks=checks,
         seed=seed + i,
         quick=quick,
+        tolerance=tolerance,
     )
+
+
+def rule_of(where: str, rule: str | Rule) -> Rule:
+    """The registered rule of a name; a rule itself as it is."""
+    if isinstance(rule, Rule):
+        return rule
+    known = rules()
+    ok = isinstance(rule, str) and rule in known
+    require(ok, where, f"a rule among {sorted(known)}", repr(rule), "name a registered rule")
+    return known[rule]
 
 
 def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], seed: int, quick: bool) -> tuple[str, ...]:
