@@ -13,6 +13,7 @@ from fnn.core.errors import (
     LARGEST,
     InputError,
     described,
+    integer,
     require,
     require_array,
     require_flag,
@@ -67,6 +68,11 @@ class Layer:
         require_function(where, "init", init, "key", "x")
         require_function(where, "apply", apply, "params", "state", "x", keywords=("train", "key"))
         require_function(where, "rebuild", self.rebuild, "children", optional=True)
+        require_function(where, "init_spec", init_spec, "key", "x", optional=True)
+        pairs = isinstance(self.children, tuple) and all(isinstance(c, tuple) and len(c) == 2 for c in self.children)
+        ok = pairs and all(isinstance(child, Layer) for _, child in self.children)
+        require(ok, where, "a tuple of pairs (name, Layer) for children", described(self.children), "leave it out")
+        object.__setattr__(self, "copies", integer(where, "copies", self.copies))
 
         def checked_init(key: jax.Array, x: Any) -> tuple[Params, State]:
             require_key(f"{self.name}.init", key)
@@ -124,6 +130,8 @@ def lift(
 
     require_function("lift", "f", f, "params", "x")
     require_function("lift", "init", init, "key", "x", optional=True)
+    ok = name is None or isinstance(name, str)
+    require(ok, "lift", "a string or None for name", described(name), 'name the kind of layer: name="square"')
 
     def init_pair(key: jax.Array, x: Spec) -> tuple[Params, State]:
         return (init(key, x) if init else {}), {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fnn.core.errors import InputError, described, integer, require, require_function, require_key
+from fnn.core.errors import ARRAYS, InputError, described, integer, require, require_function, require_key
 from fnn.core.layer import require_layer
 
 
@@ -39,7 +39,7 @@ def check_fit(
     require_function("fit", "step", step, "train_state", "batch")
     require_batches("fit", batches)
     require_function("fit", "evaluate", evaluate, "train_state", optional=True)
-    ok = isinstance(callbacks, Iterable) and not isinstance(callbacks, str | Mapping)
+    ok = isinstance(callbacks, list | tuple)
     require(ok, "fit", "a list of functions for callbacks", described(callbacks), "put it in a list: callbacks=[f]")
     callbacks = tuple(callbacks)
     for i, callback in enumerate(callbacks):
@@ -51,6 +51,6 @@ def check_fit(
 def require_batches(where: str, batches: Any) -> None:
     """Refuse what cannot be read as batches (x, labels): no iterable, text, a mapping."""
     ok = isinstance(batches, Iterable) or callable(getattr(batches, "epoch", None)) or hasattr(batches, "__getitem__")
-    ok = ok and not isinstance(batches, str | bytes | Mapping | type)
+    ok = ok and not isinstance(batches, (str, bytes, Mapping, type, *ARRAYS))
     fix = "pass fnn.data.batches(...), or a list of pairs"
     require(ok, where, "batches (x, labels), a list for example", described(batches), fix)
