@@ -507,3 +507,21 @@ def test_shapes_may_come_as_a_tree():
 def test_an_old_key_is_a_key():
     y, _ = DROP.apply(**_seeds(), key=jax.random.PRNGKey(0))
     assert y.shape == X.shape
+
+
+@pytest.mark.parametrize(("name", "argument", "value"), NUMBERS)
+def test_what_is_no_number_is_refused(name, argument, value):
+    wrong = [
+        True,
+        np.bool_(True),
+        jnp.asarray(True),
+        1j,
+        "1",
+        float("nan"),
+        -float("inf"),
+        10**400,
+        np.array([1.0, 2.0]),
+    ]
+    for came in wrong + ([1.5, np.float32(2), jnp.asarray(2.0)] if isinstance(value, int) else []):
+        with pytest.raises(fnn.InputError, match=WORDS.get(argument, argument)):
+            FUNCTIONS[name](**_arguments(name, FUNCTIONS[name]) | {argument: came})

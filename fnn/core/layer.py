@@ -94,12 +94,12 @@ class Layer:
                 require_flag(f"{self.name}.apply", "train", train)
             if key is not None:
                 require_key(self.name, key)
-            for what, tree in (("params", params), ("state", state)):
-                if not isinstance(tree, Mapping):
-                    fix = f"pass the {what} that init returned for this layer"
-                    raise InputError(self.name, f"a dict of {what}", described(tree), fix)
+            if not (_is_dict(params) and _is_dict(state)):
+                what, tree = ("state", state) if _is_dict(params) else ("params", params)
+                fix = f"pass the {what} that init returned for this layer"
+                raise InputError(self.name, f"a dict of {what}", described(tree), fix)
             came = apply(params, state, x, train=train, key=key)
-            if not (isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], Mapping)):
+            if not (isinstance(came, tuple) and len(came) == 2 and _is_dict(came[1])):
                 raise InputError(self.name, "apply to return (y, state), state a dict", _outline(came), _RETURN_BOTH)
             return came
 
@@ -200,6 +200,10 @@ def _no_example(x: Any) -> InputError:
     return InputError("init", expected, described(x), "pass an example input or its shape, such as (1, 28, 28, 1)")
 
 
+def _is_dict(tree: Any) -> bool:
+    return type(tree) is dict or isinstance(tree, Mapping)  # the second alone costs as much as a small operation
+
+
 def _outline(came: Any) -> str:
     return f"a tuple of {len(came)}" if isinstance(came, tuple) else described(came)
 
@@ -207,8 +211,7 @@ def _outline(came: Any) -> str:
 def require_shape(where: str, name: str, array: Any, shape: Sequence[int | None]) -> None:
     """Refuse a parameter of another shape than the layer's own; None stands for any size."""
     require_array(where, name, array)
-    ok = array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape, strict=True))
-    if not ok:
+    if len(array.shape) != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         sizes = ", ".join("any" if n is None else str(n) for n in shape)
         raise InputError(where, f"a {name} of shape ({sizes})", f"{array.shape}", _FROM_INIT)
 

@@ -1,6 +1,7 @@
 """What training takes, checked where it is passed: a class, a list or a missing call is named before the first step."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from typing import Any
 
 from fnn.core.errors import ARRAYS, InputError, described, integer, require, require_function, require_key
@@ -34,8 +35,8 @@ def check_step(layer: Any, loss: Any, optimizer: Any, penalty: Any) -> None:
 
 def check_fit(
     step: Any, epochs: Any, first_epoch: Any, batches: Any, evaluate: Any, callbacks: Any
-) -> tuple[int, int, Sequence[Callable]]:
-    """The arguments of `fit`; epochs and first_epoch come back as Python integers, callbacks as a tuple."""
+) -> tuple[int, int, Callable, Callable | None, tuple[Callable, ...]]:
+    """epochs, first_epoch, step, evaluate and callbacks of `fit`; the two functions check what they return, too."""
     require_function("fit", "step", step, "train_state", "batch")
     require_batches("fit", batches)
     require_function("fit", "evaluate", evaluate, "train_state", optional=True)
@@ -45,7 +46,23 @@ def check_fit(
     for i, callback in enumerate(callbacks):
         require_function("fit", f"callbacks[{i}]", callback, "event")
     epochs = integer("fit", "epochs", epochs)
-    return epochs, integer("fit", "first_epoch", first_epoch, 0, epochs, fix="count epochs from 0"), callbacks
+    first_epoch = integer("fit", "first_epoch", first_epoch, 0, epochs, fix="count epochs from 0")
+
+    @wraps(step)
+    def checked_step(train_state: Any, batch: Any) -> tuple:
+        came = step(train_state, batch)
+        ok = isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], Mapping)
+        expected, fix = "a step that returns (train_state, measures)", "use what fnn.train.make_step returns"
+        require(ok, "fit", expected, described(came), fix)
+        return came
+
+    def checked_evaluate(train_state: Any) -> Mapping:
+        came = evaluate(train_state)
+        expected, fix = "evaluate to return {name: number}", "return what fnn.train.evaluate returns"
+        require(isinstance(came, Mapping), "fit", expected, described(came), fix)
+        return came
+
+    return epochs, first_epoch, checked_step, None if evaluate is None else checked_evaluate, callbacks
 
 
 def require_batches(where: str, batches: Any) -> None:
