@@ -215,12 +215,7 @@ def _functions():
 
 
 FUNCTIONS = _functions()
-PLACES = [
-    (name, argument)
-    for name, f in FUNCTIONS.items()
-    for argument, value in _arguments(name, f).items()
-    if argument == "train" or not isinstance(value, bool)  # other flags have a sweep of their own
-]
+PLACES = [(name, argument) for name, f in FUNCTIONS.items() for argument in _arguments(name, f)]
 NUMBERS = [
     (name, argument, value)
     for name, f in FUNCTIONS.items()
@@ -518,6 +513,7 @@ def test_what_is_no_number_is_refused(name, argument, value):
         1j,
         "1",
         float("nan"),
+        float("inf"),
         -float("inf"),
         10**400,
         np.array([1.0, 2.0]),
