@@ -21,7 +21,7 @@ from fnn.check.measure import Judged, Measured, peak_of, wide_types, widen
 from fnn.check.program import first_line
 from fnn.check.report import Finding, Leaf, Report
 from fnn.check.tolerance import allowed
-from fnn.core.errors import require, require_function, require_key, require_leaves
+from fnn.core.errors import integer, require, require_function, require_key, require_leaves
 from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.core.rule import gradients
 from fnn.train.batch import mean, split_batch
@@ -96,6 +96,7 @@ def compare(
     >>> bool(result), [leaf.path for leaf in result.leaves]
     (True, ['bias', 'kernel'])
     """
+    seed = integer("compare", "seed", seed, 0)
     f, firm, loose = objective("compare", layer, params, state, batch, loss, key)
     free = allowed("compare", tolerance)
     measured = Measured(gradient_of(f), firm, loose, seed, gradient_of(automatic(f)), free)
@@ -132,6 +133,8 @@ def objective(
         require_key(where, key)
     x, labels, _ = split_batch(where, batch)
     require(len(jax.tree.leaves(params)) > 0, where, "a model with parameters", "none", "add a layer that has some")
+    ok = all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(params))
+    require(ok, where, "floating-point params", "others", "pass the params that init returned")
     require(callable(loss), where, "a function loss(outputs, labels)", repr(loss), "pass fnn.softmax_cross_entropy")
 
     def f(params: Params, rest: tuple) -> jax.Array:

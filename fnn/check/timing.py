@@ -33,7 +33,7 @@ def time_modes(f: Callable, *args: Any, rounds: int = 20) -> dict[str, float]:
     >>> sorted(time_modes(f, jnp.ones((3, 2)), rounds=3))
     ['auto', 'hand']
     """
-    require_function("time_modes", "f", f)
+    require_function("time_modes", "f", f, "...")
     rounds = integer("time_modes", "rounds", rounds, fix="time at least one round")
     seconds: dict[str, list[float]] = {"hand": [], "auto": []}
 

@@ -99,11 +99,16 @@ def parallel(*branches: Layer, merge: Callable[[Sequence[Any]], Any], **named: L
     """
     children = _name_children("parallel", branches, named)
     require(len(children) > 0, "parallel", "at least one branch", "none", "pass layers")
-    if merge not in (list, tuple):
+    if merge is not list and merge is not tuple:
         require_function("parallel", "merge", merge, "outputs")
 
     def run(call: Callable, join: Callable, x: Any) -> Any:
-        return join(lambda *ys: merge(list(ys)), *[call(i, x) for i in range(len(children))])
+        def merged(*ys: Any) -> Any:
+            y = merge(list(ys))
+            require_leaves("parallel", **{"the output of merge": y})
+            return y
+
+        return join(merged, *[call(i, x) for i in range(len(children))])
 
     return _compose("parallel", children, run, lambda kids: parallel(merge=merge, **_renamed(children, kids)))
 
@@ -118,6 +123,9 @@ def concat(ys: Sequence[jax.Array]) -> jax.Array:
     require(ok, "concat", "a list of arrays", described(ys), "pass the outputs as one list: concat([a, b])")
     for i, y in enumerate(ys):
         require_array("concat", f"output {i}", y)
+        require(
+            y.ndim >= 1, "concat", "outputs with a last axis", f"output {i} of shape ()", "give it an axis: y[None]"
+        )
     shapes = [y.shape for y in ys]
     fix = 'give every branch the same padding and stride, for example padding="SAME"'
     require(len({shape[:-1] for shape in shapes}) == 1, "concat", "outputs alike but for the last axis", shapes, fix)

@@ -93,7 +93,7 @@ def require_leaves(where: str, **trees: object) -> None:
     """Refuse trees with a leaf that is neither an array nor a Python number: what jit, scan and checkpoint take."""
     for name, tree in trees.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            if not isinstance(leaf, int | float | complex):
+            if not isinstance(leaf, float | complex) and not (isinstance(leaf, int) and -LARGEST <= leaf <= LARGEST):
                 at = jax.tree_util.keystr(path, simple=True, separator="/")
                 require_array(where, f"{name} {at}".rstrip(), leaf)
 
@@ -135,16 +135,16 @@ def require_flag(where: str, name: str, value: object, fix: str = "pass True or 
 def require_function(
     where: str, name: str, f: object, *args: str, keywords: tuple[str, ...] = (), optional: bool = False
 ) -> None:
-    """Refuse what cannot be called, classes, and functions that do not take these arguments, where any are given."""
+    """Refuse what cannot be called, classes, and functions of other arguments; "..." stands for any further ones."""
     if f is None and optional:
         return
     call = ", ".join([*args, *(f"{keyword}=" for keyword in keywords)])
-    wanted = (f"a function {name}({call})" if call else f"a function {name}") + (" or None" if optional else "")
+    wanted = f"a function {name}({call})" + (" or None" if optional else "")
     if not callable(f):
         raise InputError(where, wanted, described(f), f"pass a function for {name}")
     if isinstance(f, type):
         raise InputError(where, wanted, described(f), "pass a function; a class may have to be called first")
-    if call and not _takes(f, len(args), keywords):
+    if not _takes(f, args, keywords):
         fix = f"wrap it: lambda {call}: ..., or call it if it makes such a function"
         raise InputError(where, wanted, f"{described(f)} of other arguments", fix)
 
@@ -217,21 +217,24 @@ def described(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except Exception:  # whatever the caller's own __repr__ raises must not hide our message
-        text = f"a {type(value).__name__}"
+        text = f"something of type {type(value).__name__}"
     if len(text) <= _LONGEST:
         return text
     size = f" of {len(value)}" if hasattr(value, "__len__") else f", {text[:_LONGEST]}..."
     return f"a {type(value).__name__}{size}"
 
 
-def _takes(f: Callable, n: int, keywords: tuple[str, ...]) -> bool:
+def _takes(f: Callable, args: tuple[str, ...], keywords: tuple[str, ...]) -> bool:
     """Whether f can be called so, as far as its signature is known."""
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):  # some functions written in C have none
         return True
     try:
-        signature.bind(*[None] * n, **dict.fromkeys(keywords))
+        if args[-1:] == ("...",):
+            signature.bind_partial(*[None] * (len(args) - 1), **dict.fromkeys(keywords))
+        else:
+            signature.bind(*[None] * len(args), **dict.fromkeys(keywords))
     except TypeError:
         return False
     return True

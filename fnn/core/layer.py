@@ -13,6 +13,7 @@ from fnn.core.errors import (
     LARGEST,
     InputError,
     described,
+    integer,
     require,
     require_array,
     require_flag,
@@ -67,6 +68,11 @@ class Layer:
         require_function(where, "init", init, "key", "x")
         require_function(where, "apply", apply, "params", "state", "x", keywords=("train", "key"))
         require_function(where, "rebuild", self.rebuild, "children", optional=True)
+        require_function(where, "init_spec", init_spec, "key", "x", optional=True)
+        pairs = isinstance(self.children, tuple) and all(isinstance(c, tuple) and len(c) == 2 for c in self.children)
+        ok = pairs and all(isinstance(child, Layer) for _, child in self.children)
+        require(ok, where, "a tuple of pairs (name, Layer) for children", described(self.children), "leave it out")
+        object.__setattr__(self, "copies", integer(where, "copies", self.copies))
 
         def checked_init(key: jax.Array, x: Any) -> tuple[Params, State]:
             require_key(f"{self.name}.init", key)
@@ -88,12 +94,12 @@ class Layer:
                 require_flag(f"{self.name}.apply", "train", train)
             if key is not None:
                 require_key(self.name, key)
-            for what, tree in (("params", params), ("state", state)):
-                if not isinstance(tree, Mapping):
-                    fix = f"pass the {what} that init returned for this layer"
-                    raise InputError(self.name, f"a dict of {what}", described(tree), fix)
+            if not (_is_dict(params) and _is_dict(state)):
+                what, tree = ("state", state) if _is_dict(params) else ("params", params)
+                fix = f"pass the {what} that init returned for this layer"
+                raise InputError(self.name, f"a dict of {what}", described(tree), fix)
             came = apply(params, state, x, train=train, key=key)
-            if not (isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], Mapping)):
+            if not (isinstance(came, tuple) and len(came) == 2 and _is_dict(came[1])):
                 raise InputError(self.name, "apply to return (y, state), state a dict", _outline(came), _RETURN_BOTH)
             return came
 
@@ -124,6 +130,8 @@ def lift(
 
     require_function("lift", "f", f, "params", "x")
     require_function("lift", "init", init, "key", "x", optional=True)
+    ok = name is None or isinstance(name, str)
+    require(ok, "lift", "a string or None for name", described(name), 'name the kind of layer: name="square"')
 
     def init_pair(key: jax.Array, x: Spec) -> tuple[Params, State]:
         return (init(key, x) if init else {}), {}
@@ -192,6 +200,10 @@ def _no_example(x: Any) -> InputError:
     return InputError("init", expected, described(x), "pass an example input or its shape, such as (1, 28, 28, 1)")
 
 
+def _is_dict(tree: Any) -> bool:
+    return type(tree) is dict or isinstance(tree, Mapping)  # the second alone costs as much as a small operation
+
+
 def _outline(came: Any) -> str:
     return f"a tuple of {len(came)}" if isinstance(came, tuple) else described(came)
 
@@ -199,8 +211,7 @@ def _outline(came: Any) -> str:
 def require_shape(where: str, name: str, array: Any, shape: Sequence[int | None]) -> None:
     """Refuse a parameter of another shape than the layer's own; None stands for any size."""
     require_array(where, name, array)
-    ok = array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape, strict=True))
-    if not ok:
+    if len(array.shape) != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         sizes = ", ".join("any" if n is None else str(n) for n in shape)
         raise InputError(where, f"a {name} of shape ({sizes})", f"{array.shape}", _FROM_INIT)
 

@@ -55,11 +55,17 @@ def gradients(mode: Mode | Mapping[str, Mode]) -> AbstractContextManager[None]:
     """
     if isinstance(mode, Mapping):
         unknown = sorted(set(mode) - set(_registry), key=str)
-        require(not unknown, "gradients", f"rule names among {sorted(_registry)}", unknown, "name a registered rule")
+        require(
+            not unknown,
+            "gradients",
+            f"a mode for rule names among {sorted(_registry)}",
+            unknown,
+            "name a registered rule",
+        )
         mode = dict(mode)
     for value in mode.values() if isinstance(mode, dict) else (mode,):
         ok = isinstance(value, str) and value in ("hand", "auto")
-        require(ok, "gradients", '"hand" or "auto"', described(value), "choose one of the two")
+        require(ok, "gradients", 'mode "hand" or "auto"', described(value), "choose one of the two")
     return _entered(mode)
 
 
@@ -116,7 +122,7 @@ class Rule:
         require(ok, "Rule", "a name, a string", described(self.name), 'call it by its operation: name="conv"')
         where = f"Rule {self.name!r}"
         for name in ("forward", "fwd", "reference"):
-            require_function(where, name, getattr(self, name))
+            require_function(where, name, getattr(self, name), "spec", "...")
         require_function(where, "bwd", self.bwd, "spec", "residuals", "cotangent")
         ok = isinstance(self.cases, Sequence) and all(isinstance(case, Case) for case in self.cases)
         require(ok, where, "a tuple of cases", described(self.cases), "make each with fnn.core.cases.case(spec, shape)")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from fnn.core.errors import require_function
 from fnn.core.layer import Layer, require_layer
 
 Wrap = Callable[[str, Layer, int], Layer]
@@ -22,6 +23,7 @@ def observe(layer: Layer, wrap: Wrap) -> Layer:
     """
 
     require_layer("observe", "layer", layer)
+    require_function("observe", "wrap", wrap, "path", "leaf", "copies")
 
     def walk(layer: Layer, path: tuple[str, ...], copies: int) -> Layer:
         if not layer.children or layer.rebuild is None:

@@ -41,7 +41,8 @@ def dense(
 
     def apply(params, x):
         kernel, b = weights("dense", params, "kernel", optional=("bias",))
-        require_shape("dense", "kernel", kernel, (None, features))
+        if getattr(kernel, "shape", ())[1:] != (features,):
+            require_shape("dense", "kernel", kernel, (None, features))
         return ops.dense(x, kernel, b)
 
     return lift(apply, init, name="dense")

@@ -17,7 +17,7 @@ from jax import lax
 
 from fnn import ops
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, integer, real, require, require_float_spec
+from fnn.core.errors import InputError, integer, real, require, require_float_spec, require_floats
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import full
 from fnn.ops.batch_norm import axis_names
@@ -64,6 +64,7 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
 
     def apply(params, state, x, *, train=False, key=None):
         scale, offset = weights("batch_norm", params, "scale", "offset")
+        require_floats("batch_norm", x=x)
         _check_state(state, x)
         if not train:
             y = ops.batch_norm_inference(x, scale, offset, state["mean"], state["var"], epsilon=epsilon)

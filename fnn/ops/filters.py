@@ -146,8 +146,7 @@ def depthwise_kernel(filter: jax.Array, channels: int) -> jax.Array:
     >>> depthwise_kernel(box(3), 4).shape
     (3, 3, 1, 4)
     """
-    if not isinstance(filter, list | tuple):
-        require_array("depthwise_kernel", "filter", filter)
+    require_array("depthwise_kernel", "filter", filter)
     filter = jnp.asarray(filter)
     require(filter.ndim >= 1, "depthwise_kernel", "a filter such as (h, w)", filter.shape, "give it spatial axes")
     channels = integer("depthwise_kernel", "channels", channels, fix="pass the image's last axis, x.shape[-1]")

@@ -16,10 +16,10 @@ import numpy as np
 
 from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
-from fnn.core.errors import real, require, require_floats
+from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.activation import plain_relu
-from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values, wide_index
+from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_logits, require_values, wide_index
 
 
 def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.Array:
@@ -42,9 +42,9 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
     >>> print(hinge(jnp.array([3.0, 5.0, -2.0]), jnp.array(0)))  # max(0, 5 - 3 + 1) + max(0, -2 - 3 + 1)
     3.0
     """
-    require_floats("hinge", logits=logits)
+    require_logits("hinge", logits, labels)
     margin = real("hinge", "a finite margin >= 0", margin, lambda m: m >= 0, "use margin=1.0")
-    if hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.floating):
+    if isinstance(labels, ARRAYS) and jnp.issubdtype(labels.dtype, jnp.floating):
         require_floats("hinge", logits=logits, labels=labels)
         expected = f"labels of the logits' shape {logits.shape}, or integer class indices"
         require(labels.shape == logits.shape, "hinge", expected, labels.shape, "reshape the labels")

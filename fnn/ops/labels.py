@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import InputError, kind_name, require
+from fnn.core.errors import ARRAYS, InputError, is_floating, require, require_array, require_floats
 
 
 def is_integer(labels: jax.Array) -> bool:
@@ -35,12 +35,20 @@ def one_if_a_class(labels: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Arr
     return jnp.where((labels >= 0) & (labels < classes), 1, jnp.nan).astype(dtype)
 
 
+def require_logits(where: str, logits: jax.Array, labels: jax.Array) -> None:
+    """Refuse logits that are no floating-point array, with a word where labels came in their place."""
+    if all(isinstance(a, ARRAYS) for a in (logits, labels)) and is_integer(logits) and is_floating(labels.dtype):
+        got = f"logits {logits.dtype} of shape {logits.shape}, labels {labels.dtype} of shape {labels.shape}"
+        raise InputError(where, "floating-point logits first, then labels", got, "swap the two, or convert the logits")
+    require_floats(where, logits=logits)
+
+
 def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:
     """Refuse labels that are not one integer in [0, K) for each row of logits (..., K)."""
     require(
         logits.ndim >= 1 and logits.shape[-1] >= 1, where, "logits (..., K)", logits.shape, "give them a class axis"
     )
-    require(hasattr(labels, "dtype"), where, "an array for labels", kind_name(labels), "pass a jax or numpy array")
+    require_array(where, "labels", labels)
     require(
         is_integer(labels) and labels.shape == logits.shape[:-1],
         where,

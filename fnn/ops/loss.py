@@ -21,10 +21,18 @@ import jax.numpy as jnp
 
 from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
-from fnn.core.errors import real, require, require_floats
+from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.activation import plain_relu, plain_softplus, softplus_below
-from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values, wide_index
+from fnn.ops.labels import (
+    is_integer,
+    one_hot,
+    one_if_a_class,
+    require_classes,
+    require_logits,
+    require_values,
+    wide_index,
+)
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
@@ -50,10 +58,10 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
     [-0.0181  0.018   0.0001]
     """
     where = "softmax_cross_entropy"
-    require_floats(where, logits=logits)
+    require_logits(where, logits, labels)
     fix = "use a small fraction, such as 0.1"
     smoothing = real(where, "label_smoothing in [0, 1)", label_smoothing, lambda e: 0 <= e < 1, fix)
-    if hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.floating):
+    if isinstance(labels, ARRAYS) and jnp.issubdtype(labels.dtype, jnp.floating):
         require_floats(where, logits=logits, labels=labels)
         require(
             logits.ndim >= 1 and logits.shape[-1] >= 1 and labels.shape == logits.shape,

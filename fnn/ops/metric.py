@@ -8,8 +8,8 @@ below k. A NaN score counts as ahead of all and as beaten by all, so a broken mo
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import integer, require_floats
-from fnn.ops.labels import one_hot, require_classes, wide_index
+from fnn.core.errors import ARRAYS, integer
+from fnn.ops.labels import one_hot, require_classes, require_logits, wide_index
 
 
 def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -31,8 +31,8 @@ def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
     >>> print(zero_one(jnp.array([0.2, -3.0]), jnp.array([-1, -1])))
     [1. 0.]
     """
-    require_floats("zero_one", logits=logits)
-    if getattr(labels, "shape", None) == logits.shape:
+    require_logits("zero_one", logits, labels)
+    if isinstance(labels, ARRAYS) and labels.shape == logits.shape:
         right = jnp.where(labels > 0, logits > 0, logits <= 0)
         return (~right).astype(jnp.float32)
     require_classes("zero_one", logits, labels)
@@ -66,7 +66,7 @@ def top_k_accuracy(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     >>> print(top_k_accuracy(jnp.array([[0.1, 0.5, 0.4]]), jnp.array([2]), k=2))
     [1.]
     """
-    require_floats("top_k_accuracy", logits=logits)
+    require_logits("top_k_accuracy", logits, labels)
     require_classes("top_k_accuracy", logits, labels)
     k = integer("top_k_accuracy", "k", k, 1, logits.shape[-1], fix="use at most the number of classes")
     return (_rank(logits, labels) < k).astype(jnp.float32)

@@ -38,7 +38,8 @@ def l2_penalty(params: Any) -> jax.Array:
     total = jnp.zeros((), jnp.float32)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if _counts(path):
-            require_floats("l2_penalty", **{jax.tree_util.keystr(path, simple=True, separator="/"): leaf})
+            at = jax.tree_util.keystr(path, simple=True, separator="/")
+            require_floats("l2_penalty", **{f"params/{at}".rstrip("/"): leaf})
             total = total + rule(None, leaf)
     return total
 

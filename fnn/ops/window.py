@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from operator import ge, le
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.errors import LARGEST, InputError, described, index_of, require
@@ -125,7 +126,7 @@ def pad_pairs(
 
 def pairs_of(came: object, rank: int) -> Pairs | None:
     """`rank` pairs (before, after) of integers >= 0 as a tuple of tuples; None if something else came."""
-    if not isinstance(came, Sequence) or isinstance(came, str) or len(came) != rank:
+    if not isinstance(came, Sequence) or isinstance(came, str | bytes) or len(came) != rank:
         return None
     pairs = tuple(integers_of(pair) for pair in came)
     ok = all(pair is not None and len(pair) == 2 and all(_is_amount(n) for n in pair) for pair in pairs)
@@ -154,9 +155,10 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
 
 def integers_of(value: object) -> Sizes | None:
     """A sequence of integers, also as a NumPy or JAX array of one axis; None if something else came."""
-    if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer) and value.ndim == 1:
+    known = isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer)
+    if known and value.ndim == 1 and jnp.issubdtype(value.dtype, jnp.integer):
         value = value.tolist()
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return None
     came = tuple(n if jax.export.is_symbolic_dim(n) else index_of(n) for n in value)
     return None if any(n is None for n in came) else came

@@ -1,9 +1,10 @@
 """What training takes, checked where it is passed: a class, a list or a missing call is named before the first step."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from typing import Any
 
-from fnn.core.errors import InputError, described, integer, require, require_function, require_key
+from fnn.core.errors import ARRAYS, InputError, described, integer, require, require_function, require_key
 from fnn.core.layer import require_layer
 
 
@@ -34,24 +35,40 @@ def check_step(layer: Any, loss: Any, optimizer: Any, penalty: Any) -> None:
 
 def check_fit(
     step: Any, epochs: Any, first_epoch: Any, batches: Any, evaluate: Any, callbacks: Any
-) -> tuple[int, int, Sequence[Callable]]:
-    """The arguments of `fit`; epochs and first_epoch come back as Python integers, callbacks as a tuple."""
+) -> tuple[int, int, Callable, Callable | None, tuple[Callable, ...]]:
+    """epochs, first_epoch, step, evaluate and callbacks of `fit`; the two functions check what they return, too."""
     require_function("fit", "step", step, "train_state", "batch")
     require_batches("fit", batches)
     require_function("fit", "evaluate", evaluate, "train_state", optional=True)
-    ok = isinstance(callbacks, Iterable) and not isinstance(callbacks, str | Mapping)
+    ok = isinstance(callbacks, list | tuple)
     require(ok, "fit", "a list of functions for callbacks", described(callbacks), "put it in a list: callbacks=[f]")
     callbacks = tuple(callbacks)
     for i, callback in enumerate(callbacks):
         require_function("fit", f"callbacks[{i}]", callback, "event")
     epochs = integer("fit", "epochs", epochs)
-    return epochs, integer("fit", "first_epoch", first_epoch, 0, epochs, fix="count epochs from 0"), callbacks
+    first_epoch = integer("fit", "first_epoch", first_epoch, 0, epochs, fix="count epochs from 0")
+
+    @wraps(step)
+    def checked_step(train_state: Any, batch: Any) -> tuple:
+        came = step(train_state, batch)
+        ok = isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], Mapping)
+        expected, fix = "a step that returns (train_state, measures)", "use what fnn.train.make_step returns"
+        require(ok, "fit", expected, described(came), fix)
+        return came
+
+    def checked_evaluate(train_state: Any) -> Mapping:
+        came = evaluate(train_state)
+        expected, fix = "evaluate to return {name: number}", "return what fnn.train.evaluate returns"
+        require(isinstance(came, Mapping), "fit", expected, described(came), fix)
+        return came
+
+    return epochs, first_epoch, checked_step, None if evaluate is None else checked_evaluate, callbacks
 
 
 def require_batches(where: str, batches: Any) -> None:
     """Refuse what cannot be read as batches (x, labels): no iterable, text, a mapping."""
     ok = isinstance(batches, Iterable) or callable(getattr(batches, "epoch", None)) or hasattr(batches, "__getitem__")
-    ok = ok and not isinstance(batches, str | bytes | Mapping | type)
+    ok = ok and not isinstance(batches, (str, bytes, Mapping, type, *ARRAYS))
     fix = "pass fnn.data.batches(...), or a list of pairs"
     if not ok:  # words for a list of all batches would take longer than an epoch
         raise InputError(where, "batches (x, labels), a list for example", described(batches), fix)

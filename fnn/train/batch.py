@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, described, require, require_function, require_leaves
+from fnn.core.errors import ARRAYS, InputError, described, require, require_function, require_leaves
 
 
 def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
@@ -18,7 +18,8 @@ def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
       InputError: not a pair, leading axes of different sizes, or no example at all.
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        got = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else type(batch).__name__
+        sized = batch.ndim > 0 if isinstance(batch, ARRAYS) else hasattr(batch, "__len__")
+        got = f"{type(batch).__name__} of {len(batch)}" if sized else type(batch).__name__
         raise InputError(where, "a batch (x, labels)", got, "yield pairs of arrays")
     x, labels = batch
     require_leaves(where, x=x, labels=labels)

@@ -109,7 +109,7 @@ def fit(
     >>> [row["step"] for row in history], history[2]["loss"] < history[0]["loss"]
     ([1, 2, 3], True)
     """
-    epochs, first_epoch, callbacks = check_fit(step, epochs, first_epoch, batches, evaluate, callbacks)
+    epochs, first_epoch, step, evaluate, callbacks = check_fit(step, epochs, first_epoch, batches, evaluate, callbacks)
     require_state("fit", train_state)
     require_flag("fit", "progress", progress)
     passes = batches.epoch if hasattr(batches, "epoch") else lambda epoch: batches
