@@ -18,7 +18,7 @@ from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values, wide_index
+from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values, weighted, wide_index
 
 
 def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.Array:
@@ -65,7 +65,7 @@ def _hinge_bwd(margin, residuals, dl):
     logits, labels = residuals
     s, y = widen(logits), widen(labels)
     dgap = jnp.where(margin - y * s > 0, widen(dl), 0)
-    return (-dgap * y).astype(logits.dtype), (-dgap * s).astype(labels.dtype)
+    return (-dgap * y).astype(logits.dtype), (-weighted(dgap, s)).astype(labels.dtype)
 
 
 def _hinge_reference(margin, logits, labels):
@@ -91,7 +91,8 @@ def _gaps(margin, logits, labels):
     """s_j - s_y + D, and where j = y."""
     s, hit = widen(logits), one_hot(labels, logits.shape[-1])
     s_y = jnp.where(hit, s, 0).sum(-1) * one_if_a_class(labels, logits.shape[-1], s.dtype)
-    return s - s_y[..., None] + margin, hit
+    # 0 for the label itself, where both may be infinite.
+    return jnp.where(hit, 0, s) - jnp.where(hit, 0, s_y[..., None]) + margin, hit
 
 
 def _multiclass_forward(margin, logits, labels):

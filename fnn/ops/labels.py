@@ -1,10 +1,12 @@
 """What losses and metrics ask of labels, and how a class label meets its axis of logits."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from fnn.core.errors import InputError, require
 
@@ -33,6 +35,23 @@ def one_if_a_class(labels: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Arr
     """Labels (...,) -> 1 where 0 <= label < K, else NaN: under jit a bad label cannot raise, but it must not pass."""
     labels = wide_index(labels)
     return jnp.where((labels >= 0) & (labels < classes), 1, jnp.nan).astype(dtype)
+
+
+@jax.custom_jvp
+def weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
+    """weights * values, and 0 where a weight of 0 meets an infinity: what counts nothing may be infinitely wrong.
+
+    Slopes are those of the product: of a weight its value, be it infinite, of a value its weight.
+    """
+    return weights * jnp.where((weights == 0) & jnp.isinf(values), 0, values)
+
+
+@partial(weighted.defjvp, symbolic_zeros=True)
+def _slopes_of_weighted(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """dw v + w dv without the term that nobody asked for: it would be 0 times infinity again."""
+    (w, v), (dw, dv) = primals, tangents
+    terms = [a * b for a, b in ((dw, v), (dv, w)) if not isinstance(a, SymbolicZero)]
+    return weighted(w, v), sum(terms[1:], terms[0])
 
 
 def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:

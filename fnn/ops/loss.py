@@ -12,6 +12,10 @@ Sigmoid binary cross-entropy, logit x, label z:    l = max(x, 0) - x z + log(1 +
 
 Squared error, prediction p, target t:             l = (p - t)^2        dp = 2 dl (p - t)        dt = -dp
 
+0 times infinity is 0: a class of logit -inf and weight 0, a certain and right logit, an example whose cotangent is 0.
+All else with infinities is the limit, so that p_k - q_k is the slope at a logit of -inf, also where the loss is inf;
+where there is no limit (nothing but -inf, a logit of +inf among classes, inf - inf) it is NaN.
+
 Source: Goodfellow, Bengio and Courville, Deep Learning (2016), sections 5.5 and 6.2.2; label smoothing: Szegedy et al.
 (2016), https://arxiv.org/abs/1512.00567, section 7.
 """
@@ -23,14 +27,15 @@ from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values, wide_index
+from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values, weighted, wide_index
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
     """logits: (..., K) -> (...,): the cross-entropy of softmax(logits) under the labels, in nats.
 
-    Computed in float32 at least and returned in the logits' dtype. With integer labels and no smoothing, other classes
-    may have logits of -inf. Inside jit a label out of range cannot raise: its loss is NaN.
+    Computed in float32 at least and returned in the logits' dtype. A class of weight 0 may have a logit of -inf: it
+    costs nothing; any weight, smoothing too, makes its loss inf. Inside jit a label out of range cannot raise: its loss
+    is NaN.
 
     Args:
       logits: (..., K), unnormalised log-probabilities.
@@ -71,7 +76,7 @@ def sigmoid_binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Ar
     """logits, labels: (...) -> (...): the cross-entropy of sigmoid(logit) under each label, in nats.
 
     Args:
-      logits: any shape; the log-odds of class 1.
+      logits: any shape; the log-odds of class 1, infinite where it is certain: 0 for its own label, else inf.
       labels: the same shape and dtype, in [0, 1].
 
     Raises:
@@ -123,7 +128,7 @@ def _cross_entropy_parts(smoothing, logits, labels):
         q_dot_z = jnp.where(one_hot(labels, classes), z, 0).sum(-1)
     else:
         q = widen(labels)
-        q_sum, q_dot_z = q.sum(-1), (q * z).sum(-1)
+        q_sum, q_dot_z = q.sum(-1), weighted(q, z).sum(-1)
     if smoothing:
         q_sum, q_dot_z = (1 - smoothing) * q_sum + smoothing, (1 - smoothing) * q_dot_z + smoothing * z.mean(-1)
     return peak, total, q_sum, q_dot_z
@@ -152,7 +157,7 @@ def _cross_entropy_bwd(smoothing, residuals, dl):
     dlogits = jnp.exp(z) * (dl * q_sum / total)[..., None] - dl[..., None] * q
     if is_integer(labels):
         return dlogits.astype(logits.dtype), None
-    dlabels = (1 - smoothing) * dl[..., None] * (jnp.log(total)[..., None] - z)
+    dlabels = (1 - smoothing) * weighted(dl[..., None], jnp.log(total)[..., None] - z)
     return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
 
 
@@ -188,13 +193,15 @@ cross_entropy_rule = Rule(
 
 def _binary_forward(spec, logits, labels):
     x, z = widen(logits), widen(labels)
-    return (z * jax.nn.softplus(-x) + (1 - z) * jax.nn.softplus(x)).astype(logits.dtype)
+    return (weighted(z, jax.nn.softplus(-x)) + weighted(1 - z, jax.nn.softplus(x))).astype(logits.dtype)
 
 
 def _binary_fwd(spec, logits, labels):
     x, z = widen(logits), widen(labels)
-    # One logarithm instead of two. JAX cannot differentiate this form at 0, where it gives jnp.abs the slope 1.
-    y = jnp.maximum(x, 0) - x * z + jnp.log1p(jnp.exp(-jnp.abs(x)))
+    # One logarithm instead of two: max(x, 0) - x z is |x| times what is missing to certainty on the side of x. JAX
+    # cannot differentiate this form at 0, where it gives jnp.abs the slope 1.
+    size = jnp.abs(x)
+    y = weighted(jnp.where(x >= 0, 1 - z, z), size) + jnp.log1p(jnp.exp(-size))
     return y.astype(logits.dtype), (logits, labels)
 
 
@@ -203,7 +210,7 @@ def _binary_bwd(spec, residuals, dl):
     x, z, dl = widen(logits), widen(labels), widen(dl)
     e = jnp.exp(-jnp.abs(x))  # the forward's, which XLA computes once for both
     sigma = jnp.where(x >= 0, 1, e) / (1 + e)
-    return (dl * (sigma - z)).astype(logits.dtype), (-dl * x).astype(labels.dtype)
+    return (dl * (sigma - z)).astype(logits.dtype), (-weighted(dl, x)).astype(labels.dtype)
 
 
 def _binary_reference(spec, logits, labels):
@@ -235,7 +242,7 @@ def _squared_fwd(spec, predictions, targets):
 
 def _squared_bwd(spec, residuals, dl):
     predictions, targets = residuals
-    dp = 2 * widen(dl) * (widen(predictions) - widen(targets))
+    dp = 2 * weighted(widen(dl), widen(predictions) - widen(targets))
     return dp.astype(predictions.dtype), (-dp).astype(targets.dtype)
 
 
