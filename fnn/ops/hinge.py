@@ -18,18 +18,19 @@ from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_values, weighted, wide_index
+from fnn.ops.labels import one_hot, one_if_a_class, per_example, require_classes, require_values, weighted, wide_index
 
 
 def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.Array:
-    """logits: (...) with labels (...) -> (...), or logits: (..., K) with class labels (...,) -> (...,).
+    """logits: (N, ...) with signs or (N, ..., K) with class labels -> (N,); () or (K,) -> ().
 
+    The mean over the further axes of each example, as for the losses of `fnn.ops.loss`.
     Computed in float32 at least and returned in the logits' dtype. Inside jit a class label out of range cannot raise:
     its loss is NaN.
 
     Args:
       logits: scores, of one sign each or of K classes.
-      labels: -1 or +1 in the logits' shape and dtype (two classes, element by element), or integers (...,) in [0, K).
+      labels: -1 or +1 in the logits' shape and dtype (two classes, element by element), or integers (N, ...) in [0, K).
       margin: how far beyond the border a score must lie to cost nothing, >= 0; 0 is the perceptron's criterion.
 
     Raises:
@@ -48,9 +49,9 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
         expected = f"labels of the logits' shape {logits.shape}, or integer class indices"
         require(labels.shape == logits.shape, "hinge", expected, labels.shape, "reshape the labels")
         require_values("hinge", labels, lambda a: np.abs(a) == 1, "labels -1 or +1", "map 0/1 labels with 2 y - 1")
-        return hinge_rule(margin, logits, labels)
+        return per_example("hinge", hinge_rule(margin, logits, labels))
     require_classes("hinge", logits, labels)
-    return multiclass_rule(margin, logits, labels)
+    return per_example("hinge", multiclass_rule(margin, logits, labels))
 
 
 def _hinge_forward(margin, logits, labels):

@@ -1,4 +1,4 @@
-"""What losses and metrics ask of labels, and how a class label meets its axis of logits."""
+"""What losses and metrics share: what they ask of labels, how a class label meets its axis, one number an example."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, require
 
 
@@ -35,6 +36,16 @@ def one_if_a_class(labels: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Arr
     """Labels (...,) -> 1 where 0 <= label < K, else NaN: under jit a bad label cannot raise, but it must not pass."""
     labels = wide_index(labels)
     return jnp.where((labels >= 0) & (labels < classes), 1, jnp.nan).astype(dtype)
+
+
+def per_example(where: str, values: jax.Array) -> jax.Array:
+    """(N, ...) -> (N,): the mean of each example, taken in float32 at least; (N,) and () as they are."""
+    require(
+        0 not in values.shape[1:], where, "at least one number in each example", values.shape, "leave out empty axes"
+    )
+    if values.ndim <= 1:
+        return values
+    return values.mean(tuple(range(1, values.ndim)), dtype=wide_dtype(values)).astype(values.dtype)
 
 
 @jax.custom_jvp

@@ -1,5 +1,9 @@
 """Losses of smooth models, one number an example; callers take the mean.
 
+Axis 0 of what is compared is the examples; a loss is the mean over all further axes (pixels, tokens, outputs), in
+float32 at least, so that the mean over a batch is the mean over everything. `jax.vmap` makes one of the further axes
+the examples in turn: `jax.vmap(softmax_cross_entropy)` of (N, T, K) gives (N, T), a number a token.
+
 Softmax cross-entropy, logits x (..., K), target q (..., K), with z = x - max x so that nothing overflows or cancels:
 
     l = log(sum_k e^z_k) sum_k q_k - sum_k q_k z_k        dx = dl (p sum_k q_k - q),  p = e^z / sum_k e^z_k
@@ -27,20 +31,31 @@ from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.labels import is_integer, one_hot, one_if_a_class, require_classes, require_values, weighted, wide_index
+from fnn.ops.labels import (
+    is_integer,
+    one_hot,
+    one_if_a_class,
+    per_example,
+    require_classes,
+    require_values,
+    weighted,
+    wide_index,
+)
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
-    """logits: (..., K) -> (...,): the cross-entropy of softmax(logits) under the labels, in nats.
+    """logits: (N, ..., K) -> (N,), or (K,) -> (): the cross-entropy of softmax(logits) under the labels, in nats.
+
+    The mean over the axes between, if there are some: over the tokens of a sequence, the pixels of an image.
 
     Computed in float32 at least and returned in the logits' dtype. A class of weight 0 may have a logit of -inf: it
     costs nothing; any weight, smoothing too, makes its loss inf. Inside jit a label out of range cannot raise: its loss
     is NaN.
 
     Args:
-      logits: (..., K), unnormalised log-probabilities.
-      labels: integers (...,) in [0, K), or probabilities (..., K) in the logits' dtype. Rows of probabilities need not
-        sum to one: a row times a weight is a weighted example.
+      logits: (N, ..., K), unnormalised log-probabilities.
+      labels: integers (N, ...) in [0, K), or probabilities (N, ..., K) in the logits' dtype. Rows of probabilities
+        need not sum to one: a row times a weight is a weighted example.
       label_smoothing: in [0, 1), the share of the target that is spread evenly over all K classes.
 
     Raises:
@@ -52,6 +67,12 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
     0.0183
     >>> print(jax.grad(softmax_cross_entropy)(logits, label).round(4))  # p - y
     [-0.0181  0.018   0.0001]
+
+    Sequences of three tokens, and each token alone:
+
+    >>> logits, labels = jnp.zeros((2, 3, 4)), jnp.zeros((2, 3), int)
+    >>> softmax_cross_entropy(logits, labels).shape, jax.vmap(softmax_cross_entropy)(logits, labels).shape
+    ((2,), (2, 3))
     """
     where = "softmax_cross_entropy"
     require_floats(where, logits=logits)
@@ -69,14 +90,16 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
         require_values(where, labels, _in_unit_interval, "probabilities in [0, 1]", "normalise the labels")
     else:
         require_classes(where, logits, labels)
-    return cross_entropy_rule(smoothing, logits, labels)
+    return per_example(where, cross_entropy_rule(smoothing, logits, labels))
 
 
 def sigmoid_binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """logits, labels: (...) -> (...): the cross-entropy of sigmoid(logit) under each label, in nats.
+    """logits, labels: (N, ...) -> (N,), or () -> (): the cross-entropy of sigmoid(logit) under each label, in nats.
+
+    The mean over all axes but the first, as of several yes-or-no questions about each example.
 
     Args:
-      logits: any shape; the log-odds of class 1, infinite where it is certain: 0 for its own label, else inf.
+      logits: (N, ...); the log-odds of class 1, infinite where it is certain: 0 for its own label, else inf.
       labels: the same shape and dtype, in [0, 1].
 
     Raises:
@@ -90,14 +113,14 @@ def sigmoid_binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Ar
     require_floats(where, logits=logits, labels=labels)
     require(labels.shape == logits.shape, where, f"labels of shape {logits.shape}", labels.shape, "reshape the labels")
     require_values(where, labels, _in_unit_interval, "labels in [0, 1]", "map -1/+1 labels with (y + 1) / 2")
-    return binary_rule(None, logits, labels)
+    return per_example(where, binary_rule(None, logits, labels))
 
 
 def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
-    """predictions, targets: (...) -> (...): (p - t)^2, element by element.
+    """predictions, targets: (N, ...) -> (N,), or () -> (): the mean of (p - t)^2 over each example.
 
     Args:
-      predictions: any shape.
+      predictions: (N, ...).
       targets: the same shape and dtype. Shapes are never broadcast: (N, 1) against (N,) would compare all pairs.
 
     Raises:
@@ -106,11 +129,13 @@ def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     >>> import jax.numpy as jnp
     >>> print(squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 5.0])))
     [0. 9.]
+    >>> print(squared_error(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 5.0]])))
+    [4.5]
     """
     require_floats("squared_error", predictions=predictions, targets=targets)
     expected = f"targets of the predictions' shape {predictions.shape}"
     require(targets.shape == predictions.shape, "squared_error", expected, targets.shape, "reshape one of the two")
-    return squared_rule(None, predictions, targets)
+    return per_example("squared_error", squared_rule(None, predictions, targets))
 
 
 def _in_unit_interval(values):
