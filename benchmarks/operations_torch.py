@@ -54,8 +54,8 @@ OTHERS = {
     "softmax_cross_entropy": lambda x, labels: functional.cross_entropy(x, labels, reduction="none"),
     "sigmoid_binary_cross_entropy": lambda x, labels: functional.binary_cross_entropy_with_logits(
         x, labels, reduction="none"
-    ),
-    "squared_error": lambda x, targets: functional.mse_loss(x, targets, reduction="none"),
+    ).mean(1),
+    "squared_error": lambda x, targets: functional.mse_loss(x, targets, reduction="none").mean(1),
     # PyTorch divides by the number of classes.
     "hinge": lambda x, labels: functional.multi_margin_loss(x, labels, reduction="none") * x.shape[1],
 }

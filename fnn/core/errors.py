@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+FLOATS = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 ARRAYS = (jax.Array, np.ndarray, np.generic)  # a tracer is a jax.Array
 LARGEST = 2**31 - 1  # of sizes, counts and amounts: what one axis can hold
 _LONGEST = 80  # characters of a message that one value may take
@@ -110,8 +111,8 @@ def require_float_spec(where: str, x: object) -> None:
 
 @functools.cache
 def is_floating(dtype: np.dtype) -> bool:
-    """Whether fnn computes in this dtype: JAX's floating-point ones, and not NumPy's longdouble."""
-    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 8
+    """Whether fnn computes in this dtype: not in those of 8 bits and fewer, which store numbers, nor in longdouble."""
+    return dtype in map(np.dtype, FLOATS)
 
 
 def require_key(where: str, key: object) -> None:
@@ -246,7 +247,8 @@ def _no_array(where: str, name: str, value: object) -> InputError:
 
 def _no_floats(where: str, name: str, array: object) -> InputError:
     fix = f"convert it, for example {name}.astype(jnp.float32)"
-    return InputError(where, f"a floating-point {name}", f"{array.dtype} of shape {array.shape}", fix)
+    kinds = ", ".join(np.dtype(t).name for t in FLOATS)
+    return InputError(where, f"a floating-point {name} ({kinds})", f"{array.dtype} of shape {array.shape}", fix)
 
 
 def _wrong_number(where: str, expected: str, value: object, fix: str) -> InputError:

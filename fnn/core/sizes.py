@@ -6,10 +6,17 @@ what is `possible`, and JAX states the rest as constraints of the exported funct
 An equation of sizes that may or may not hold is simply False.
 """
 
+import math
 from collections.abc import Callable
+from operator import le
 from typing import Any
 
 import jax
+import numpy as np
+
+from fnn.core.errors import LARGEST, require
+
+MOST_BYTES = 2**40  # of one array: more than machines hold, and far below where XLA's own arithmetic overflows
 
 
 def known(condition: Callable[..., bool], *args: Any) -> bool:
@@ -37,6 +44,14 @@ def possible(condition: Callable[..., bool], *args: Any) -> bool:
 def fixed(*sizes: Any) -> bool:
     """Whether all sizes are numbers, none of them symbolic."""
     return all(isinstance(n, int) for n in sizes)
+
+
+def require_room(where: str, shape: tuple, dtype: np.dtype) -> None:
+    """Refuse a shape that no machine holds, before XLA is asked: there it may end the process."""
+    ok = all(possible(le, n, LARGEST) for n in shape)
+    ok = ok and possible(le, math.prod(shape) * np.dtype(dtype).itemsize, MOST_BYTES)
+    wanted = f"arrays of at most {LARGEST} along an axis and {MOST_BYTES // 2**30} GiB"
+    require(ok, where, wanted, f"{np.dtype(dtype)} of shape {shape}", "use smaller sizes, less padding or stride")
 
 
 def _decide(condition: Callable[..., bool], args: tuple, otherwise: bool) -> bool:

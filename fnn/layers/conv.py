@@ -130,6 +130,7 @@ def conv_transpose(
     stride: Ints = 1,
     padding: Padding = "VALID",
     output_padding: Ints = 0,
+    output_shape: Ints | None = None,
     dilation: Ints = 1,
     groups: int = 1,
     bias: bool = True,
@@ -140,7 +141,7 @@ def conv_transpose(
 
     Args:
       features: output channels K.
-      window, stride, padding, output_padding, dilation, groups: as for `fnn.ops.conv_transpose`.
+      window, stride, padding, output_padding, output_shape, dilation, groups: as for `fnn.ops.conv_transpose`.
       bias, kernel_init, bias_init: as for `conv`; kernel (*window, C/groups, K).
 
     Raises:
@@ -149,6 +150,7 @@ def conv_transpose(
 
     window, stride, padding, dilation = _options("conv_transpose", window, stride, padding, dilation, ("VALID", "SAME"))
     output_padding = sizes_given("conv_transpose", "output_padding", output_padding, least=0)
+    output_shape = None if output_shape is None else sizes_given("conv_transpose", "output_shape", output_shape)
     features, groups = _channels("conv_transpose", features, groups)
 
     def apply(x: jax.Array, kernel: jax.Array, b: jax.Array | None) -> jax.Array:
@@ -159,6 +161,7 @@ def conv_transpose(
             stride=stride,
             padding=padding,
             output_padding=output_padding,
+            output_shape=output_shape,
             dilation=dilation,
             groups=groups,
         )

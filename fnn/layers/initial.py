@@ -16,6 +16,7 @@ import numpy as np
 from jax.nn import initializers
 
 from fnn.core.errors import ARRAYS, InputError, described, require, require_function
+from fnn.core.sizes import require_room
 
 # XLA takes a few tenths of a second to compile random numbers, for every shape anew. Blocks of two sizes are compiled
 # once, so a deep model starts in a fraction of the time: small ones waste little, large ones spare calls.
@@ -56,6 +57,7 @@ def initial(where: str, name: str, f: Callable, key: jax.Array, shape: tuple[int
     Raises:
       InputError: it is not, or f cannot make it.
     """
+    require_room(where, shape, dtype)
     expected = f"{name} to return {jnp.dtype(dtype)} of shape {shape}"
     fix = "use one of jax.nn.initializers, called where it takes options: he_normal()"
     try:

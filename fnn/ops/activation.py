@@ -14,7 +14,8 @@
 
 Φ and φ are the normal distribution function and density, c = 0.044715. Where f' is a function of y, y is saved: it
 lives anyway, the input of the next layer; but for relu and leaky relu after a norm, which XLA's fusions on CPU compute
-again from the norm's input. Derivatives are taken in float32 at least and returned in the dtype of x.
+again from the norm's input. Derivatives are taken in float32 at least and returned in the dtype of x. At infinity they
+and the values are the limits, where `jax.nn.silu` and `jax.nn.gelu` multiply 0 and infinity to NaN.
 
 Sources: Goodfellow, Bengio and Courville, Deep Learning (2016), section 6.3; elu: Clevert et al.,
 https://arxiv.org/abs/1511.07289; gelu: Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415; silu: Elfwing et al.,
@@ -35,8 +36,9 @@ from fnn.core.kept import cheap, is_cheap, kept
 from fnn.core.rule import Rule
 
 _C = 0.044715
-# Beyond this |x|, f' of both gelus is 0 or 1 exactly, even in float64; x³ must not overflow into inf * 0.
+# Beyond this |x|, f is x or 0 and f' 1 or 0 exactly, even in float64: x³ must not overflow, nor 0 meet infinity.
 _GELU_SATURATES = 40.0
+_SILU_SATURATES = 800.0
 
 
 # jax.nn.relu and softplus have a custom_jvp, which is lost where `scan` is split into what is known and what is linear:
@@ -58,7 +60,19 @@ def softplus_below(x: jax.Array) -> jax.Array:
     return jnp.log1p(jnp.exp(jnp.where(x > 0, -x, x)))
 
 
+def _saturated(f, bound, x):
+    """f(x), and its limits beyond the bound, so that JAX's derivative has them, too."""
+    beyond = jnp.abs(x) > bound
+    return jnp.where(beyond, jnp.where(x > 0, x, -0.0), f(jnp.where(beyond, 0, x)))
+
+
+def _leaky_relu(s, x):
+    below = s * x if s else jnp.where(jnp.isneginf(x), -0.0, 0 * x)
+    return jnp.where(x > 0, x, below)
+
+
 def _dsilu(x):
+    x = jnp.clip(x, -_SILU_SATURATES, _SILU_SATURATES)
     s = jax.nn.sigmoid(x)
     return s * (1 + x * (1 - s))
 
@@ -76,13 +90,17 @@ def _dgelu(approximate, x):
 
 _TABLE = {
     "relu": (lambda _, x: plain_relu(x), lambda _, y, dy: jnp.where(y > 0, dy, 0), "y"),
-    "leaky_relu": (lambda s, x: jnp.where(x > 0, x, s * x), lambda s, y, dy: jnp.where(y > 0, dy, s * dy), "y"),
+    "leaky_relu": (_leaky_relu, lambda s, y, dy: jnp.where(y > 0, dy, s * dy), "y"),
     "sigmoid": (lambda _, x: jax.nn.sigmoid(x), lambda _, y, dy: dy * y * (1 - y), "y"),
     "tanh": (lambda _, x: jnp.tanh(x), lambda _, y, dy: dy * (1 - y) * (1 + y), "y"),
     "elu": (lambda a, x: jax.nn.elu(x, a), lambda a, y, dy: jnp.where(y > 0, dy, dy * (y + a)), "y"),
     "softplus": (lambda _, x: plain_softplus(x), lambda _, y, dy: -dy * jnp.expm1(-y), "y"),
-    "silu": (lambda _, x: jax.nn.silu(x), lambda _, x, dy: dy * _dsilu(x), "x"),
-    "gelu": (lambda a, x: jax.nn.gelu(x, a), lambda a, x, dy: dy * _dgelu(a, x), "x"),
+    "silu": (lambda _, x: _saturated(jax.nn.silu, _SILU_SATURATES, x), lambda _, x, dy: dy * _dsilu(x), "x"),
+    "gelu": (
+        lambda a, x: _saturated(lambda x: jax.nn.gelu(x, a), _GELU_SATURATES, x),
+        lambda a, x, dy: dy * _dgelu(a, x),
+        "x",
+    ),
 }
 
 

@@ -25,12 +25,12 @@ from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, described, given, integer, require, require_floats
 from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
-from fnn.core.sizes import possible
+from fnn.core.sizes import possible, require_room
 from fnn.ops import conv_direct as direct
 from fnn.ops import conv_forms as forms
 from fnn.ops.conv_direct import ConvSpec
 from fnn.ops.pad import MODES, pad
-from fnn.ops.window import Ints, Padding, missing_axis, output_sizes, pad_pairs, sizes_of
+from fnn.ops.window import Ints, Padding, missing_axis, output_sizes, pad_pairs, padded_sizes, sizes_of
 
 
 def conv(
@@ -83,7 +83,9 @@ def conv(
         x, padding = pad(x, pairs, mode=padding), "VALID"
     sizes = x.shape[1:-1]
     pairs = pad_pairs("conv", padding, sizes, window, stride, dilation)
-    output_sizes("conv", sizes, window, stride, dilation, pairs)
+    outputs = output_sizes("conv", sizes, window, stride, dilation, pairs)
+    require_room("conv", (x.shape[0], *padded_sizes(sizes, pairs), x.shape[-1]), x.dtype)
+    require_room("conv", (x.shape[0], *outputs, kernel.shape[-1]), x.dtype)
     return rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
 
 
@@ -95,6 +97,7 @@ def conv_transpose(
     stride: Ints = 1,
     padding: Padding = "VALID",
     output_padding: Ints = 0,
+    output_shape: Ints | None = None,
     dilation: Ints = 1,
     groups: int = 1,
     formulation: str | None = None,
@@ -108,17 +111,22 @@ def conv_transpose(
     Args:
       x, kernel, bias, stride, dilation, groups, formulation: as for `conv`; kernel (*window, C/groups, K).
       padding: what is cropped from the full output of size (n - 1) s + (f - 1) d + 1: nothing for "VALID"; for "SAME"
-        down to n s; an integer or a (before, after) pair an axis.
+        down to n s (or zeros added at the end, where windows are smaller than the stride); an integer or a (before,
+        after) pair an axis.
       output_padding: entries added at the end of each axis, less than the stride or the dilation; they may receive
         nothing but the bias. A strided convolution maps several input sizes to one output size; this chooses among
         them on the way back.
+      output_shape: the same choice by its result: the spatial sizes, one integer or one an axis, of an input that the
+        convolution with this window, stride and padding maps to the sizes of x.
 
     Raises:
-      InputError: as `conv`; and padding that leaves nothing, or output_padding too large.
+      InputError: as `conv`; and padding that leaves nothing, output_padding too large, an output_shape out of reach.
 
     >>> import jax.numpy as jnp
     >>> conv_transpose(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 5)), stride=2, padding=1, output_padding=1).shape
     (1, 8, 8, 5)
+    >>> conv_transpose(jnp.ones((1, 4, 3)), jnp.ones((3, 3, 5)), stride=2, padding="SAME", output_shape=7).shape
+    (1, 7, 5)
     """
     name = "conv_transpose"
     stride, dilation, groups = _check(name, x, kernel, bias, stride, dilation, groups, formulation)
@@ -128,12 +136,14 @@ def conv_transpose(
     require(
         all(e < r for e, r in zip(extra, room, strict=True)), name, f"output_padding below {room}", extra, "use less"
     )
-    full = [(n - 1) * s + (f - 1) * d + 1 for n, s, f, d in zip(inputs, stride, window, dilation, strict=True)]
-    if isinstance(padding, str) and padding == "SAME":
-        crop = [n - i * s for n, i, s in zip(full, inputs, stride, strict=True)]
-        fits = all(possible(ge, c, 0) for c in crop)
-        require(fits, name, f"windows at least as large as the stride {stride} for SAME", window, "use VALID")
-        pairs = tuple((c // 2, c - c // 2) for c in crop)
+    extents = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
+    full = tuple((n - 1) * s + e for n, s, e in zip(inputs, stride, extents, strict=True))
+    require_room(name, (x.shape[0], *full, kernel.shape[-1]), x.dtype)
+    same = isinstance(padding, str) and padding == "SAME"
+    if same:
+        # A window below the stride leaves gaps: zeros at the end, where the convolution that this undoes reads nothing.
+        crop = [e - s for e, s in zip(extents, stride, strict=True)]
+        pairs = tuple((max(c, 0) // 2, c - max(c, 0) // 2) for c in crop)
     else:
         require(
             not isinstance(padding, str) or padding == "VALID",
@@ -143,12 +153,33 @@ def conv_transpose(
             "use one of these",
         )
         pairs = pad_pairs(name, padding, inputs, window, stride, dilation)
-    sizes = tuple(n - low - high + e for n, (low, high), e in zip(full, pairs, extra, strict=True))
+    sizes = tuple(n - low - high for n, (low, high) in zip(full, pairs, strict=True))
+    if output_shape is not None:
+        alone = not any(extra)
+        require(alone, name, "output_shape or output_padding", "both", "leave output_padding out")
+        first = tuple(n - s + 1 if same else n for n, s in zip(sizes, stride, strict=True))
+        wanted = sizes_of(name, "output_shape", output_shape, len(window))
+        _require_reachable(wanted, first, stride, inputs)
+        if same:  # as the convolution pads an input of this size
+            cut = [jax.core.max_dim(f - n, 0) for f, n in zip(full, wanted, strict=True)]
+            pairs = tuple((c // 2, c - c // 2) for c in cut)
+            sizes = tuple(n - sum(pair) for n, pair in zip(full, pairs, strict=True))
+        extra = tuple(w - n for w, n in zip(wanted, sizes, strict=True))
+    sizes = tuple(n + e for n, e in zip(sizes, extra, strict=True))
     left = all(possible(ge, n, 1) for n in sizes)
     require(left, name, "padding that leaves an output", f"output {sizes}", "use less padding")
     # In the convolution from output to input, output_padding is padding that the last window does not reach.
     pairs = tuple((low, high - e) for (low, high), e in zip(pairs, extra, strict=True))
+    require_room(name, (x.shape[0], *sizes, kernel.shape[-1]), x.dtype)
     return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
+
+
+def _require_reachable(wanted, first, stride, inputs):
+    """From `first` on, one stride of sizes comes from the same inputs."""
+    last = tuple(n + s - 1 for n, s in zip(first, stride, strict=True))
+    ok = all(possible(ge, n, a) and possible(ge, b, n) for n, a, b in zip(wanted, first, last, strict=True))
+    expected = f"an output_shape from {first} to {last} for inputs {inputs} and stride {stride}"
+    require(ok, "conv_transpose", expected, wanted, "choose one of these, or another stride, window or padding")
 
 
 def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
@@ -305,5 +336,7 @@ transpose_rule = Rule(
         case(_spec((6, 6), 2), (1, 3, 3, 2), (2, 2, 2, 3), (3,), batched=False),
         case(_spec((8,), 2, ((1, 0),), groups=2), (8, 4, 2), (3, 1, 4), (4,)),
         case(_spec((3, 4, 3)), (1, 2, 3, 2, 2), (2, 2, 2, 2, 3), None, batched=False),
+        # Windows below the stride, with the gap at the end.
+        case(_spec((6, 6), (3, 2), ((0, -2), (0, -1))), (8, 2, 3, 3), (1, 1, 3, 2), None),
     ),
 )

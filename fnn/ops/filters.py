@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.errors import LARGEST, described, index_of, integer, real, require, require_array
+from fnn.core.sizes import require_room
 from fnn.ops.window import integers_of
 
 
@@ -150,6 +151,7 @@ def depthwise_kernel(filter: jax.Array, channels: int) -> jax.Array:
     filter = jnp.asarray(filter)
     require(filter.ndim >= 1, "depthwise_kernel", "a filter such as (h, w)", filter.shape, "give it spatial axes")
     channels = integer("depthwise_kernel", "channels", channels, fix="pass the image's last axis, x.shape[-1]")
+    require_room("depthwise_kernel", (*filter.shape, 1, channels), filter.dtype)
     return jnp.broadcast_to(filter[..., None, None], (*filter.shape, 1, channels))
 
 
@@ -162,4 +164,5 @@ def _sizes(where: str, size: int | Sequence[int]) -> tuple[int, ...]:
     sizes = integers_of(size) if n is None else (n, n)
     ok = sizes is not None and len(sizes) > 0 and all(1 <= n <= LARGEST for n in sizes)
     require(ok, where, "a size >= 1, one integer or one for each axis", described(size), "use size=3 or size=(3, 5)")
+    require_room(where, sizes, jnp.float32)
     return sizes

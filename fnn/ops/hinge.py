@@ -19,18 +19,28 @@ from fnn.core.dtypes import widen
 from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
 from fnn.ops.activation import plain_relu
-from fnn.ops.labels import one_hot, one_if_a_class, require_classes, require_logits, require_values, wide_index
+from fnn.ops.labels import (
+    one_hot,
+    one_if_a_class,
+    per_example,
+    require_classes,
+    require_logits,
+    require_values,
+    weighted,
+    wide_index,
+)
 
 
 def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.Array:
-    """logits: (...) with labels (...) -> (...), or logits: (..., K) with class labels (...,) -> (...,).
+    """logits: (N, ...) with signs or (N, ..., K) with class labels -> (N,); () or (K,) -> ().
 
+    The mean over the further axes of each example, as for the losses of `fnn.ops.loss`.
     Computed in float32 at least and returned in the logits' dtype. Inside jit a class label out of range cannot raise:
     its loss is NaN.
 
     Args:
       logits: scores, of one sign each or of K classes.
-      labels: -1 or +1 in the logits' shape and dtype (two classes, element by element), or integers (...,) in [0, K).
+      labels: -1 or +1 in the logits' shape and dtype (two classes, element by element), or integers (N, ...) in [0, K).
       margin: how far beyond the border a score must lie to cost nothing, >= 0; 0 is the perceptron's criterion.
 
     Raises:
@@ -49,9 +59,9 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
         expected = f"labels of the logits' shape {logits.shape}, or integer class indices"
         require(labels.shape == logits.shape, "hinge", expected, labels.shape, "reshape the labels")
         require_values("hinge", labels, lambda a: np.abs(a) == 1, "labels -1 or +1", "map 0/1 labels with 2 y - 1")
-        return hinge_rule(margin, logits, labels)
+        return per_example("hinge", hinge_rule(margin, logits, labels))
     require_classes("hinge", logits, labels)
-    return multiclass_rule(margin, logits, labels)
+    return per_example("hinge", multiclass_rule(margin, logits, labels))
 
 
 def _hinge_forward(margin, logits, labels):
@@ -66,7 +76,7 @@ def _hinge_bwd(margin, residuals, dl):
     logits, labels = residuals
     s, y = widen(logits), widen(labels)
     dgap = jnp.where(margin - y * s > 0, widen(dl), 0)
-    return (-dgap * y).astype(logits.dtype), (-dgap * s).astype(labels.dtype)
+    return (-dgap * y).astype(logits.dtype), (-weighted(dgap, s)).astype(labels.dtype)
 
 
 def _hinge_reference(margin, logits, labels):
@@ -92,7 +102,8 @@ def _gaps(margin, logits, labels):
     """s_j - s_y + D, and where j = y."""
     s, hit = widen(logits), one_hot(labels, logits.shape[-1])
     s_y = jnp.where(hit, s, 0).sum(-1) * one_if_a_class(labels, logits.shape[-1], s.dtype)
-    return s - s_y[..., None] + margin, hit
+    # 0 for the label itself, where both may be infinite.
+    return jnp.where(hit, 0, s) - jnp.where(hit, 0, s_y[..., None]) + margin, hit
 
 
 def _multiclass_forward(margin, logits, labels):

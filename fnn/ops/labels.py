@@ -1,11 +1,14 @@
-"""What losses and metrics ask of labels, and how a class label meets its axis of logits."""
+"""What losses and metrics share: what they ask of labels, how a class label meets its axis, one number an example."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import ARRAYS, InputError, is_floating, require, require_array, require_floats
 
 
@@ -41,6 +44,33 @@ def require_logits(where: str, logits: jax.Array, labels: jax.Array) -> None:
         got = f"logits {logits.dtype} of shape {logits.shape}, labels {labels.dtype} of shape {labels.shape}"
         raise InputError(where, "floating-point logits first, then labels", got, "swap the two, or convert the logits")
     require_floats(where, logits=logits)
+
+
+def per_example(where: str, values: jax.Array) -> jax.Array:
+    """(N, ...) -> (N,): the mean of each example, taken in float32 at least; (N,) and () as they are."""
+    require(
+        0 not in values.shape[1:], where, "at least one number in each example", values.shape, "leave out empty axes"
+    )
+    if values.ndim <= 1:
+        return values
+    return values.mean(tuple(range(1, values.ndim)), dtype=wide_dtype(values)).astype(values.dtype)
+
+
+@jax.custom_jvp
+def weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
+    """weights * values, and 0 where a weight of 0 meets an infinity: what counts nothing may be infinitely wrong.
+
+    Slopes are those of the product: of a weight its value, be it infinite, of a value its weight.
+    """
+    return weights * jnp.where((weights == 0) & jnp.isinf(values), 0, values)
+
+
+@partial(weighted.defjvp, symbolic_zeros=True)
+def _slopes_of_weighted(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """dw v + w dv without the term that nobody asked for: it would be 0 times infinity again."""
+    (w, v), (dw, dv) = primals, tangents
+    terms = [a * b for a, b in ((dw, v), (dv, w)) if not isinstance(a, SymbolicZero)]
+    return weighted(w, v), sum(terms[1:], terms[0])
 
 
 def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:

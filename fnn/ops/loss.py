@@ -1,5 +1,9 @@
 """Losses of smooth models, one number an example; callers take the mean.
 
+Axis 0 of what is compared is the examples; a loss is the mean over all further axes (pixels, tokens, outputs), in
+float32 at least, so that the mean over a batch is the mean over everything. `jax.vmap` makes one of the further axes
+the examples in turn: `jax.vmap(softmax_cross_entropy)` of (N, T, K) gives (N, T), a number a token.
+
 Softmax cross-entropy, logits x (..., K), target q (..., K), with z = x - max x so that nothing overflows or cancels:
 
     l = log(sum_k e^z_k) sum_k q_k - sum_k q_k z_k        dx = dl (p sum_k q_k - q),  p = e^z / sum_k e^z_k
@@ -12,6 +16,10 @@ Sigmoid binary cross-entropy, logit x, label z:    l = max(x, 0) - x z + log(1 +
 
 Squared error, prediction p, target t:             l = (p - t)^2        dp = 2 dl (p - t)        dt = -dp
 
+0 times infinity is 0: a class of logit -inf and weight 0, a certain and right logit, an example whose cotangent is 0.
+All else with infinities is the limit, so that p_k - q_k is the slope at a logit of -inf, also where the loss is inf;
+where there is no limit (nothing but -inf, a logit of +inf among classes, inf - inf) it is NaN.
+
 Source: Goodfellow, Bengio and Courville, Deep Learning (2016), sections 5.5 and 6.2.2; label smoothing: Szegedy et al.
 (2016), https://arxiv.org/abs/1512.00567, section 7.
 """
@@ -23,28 +31,33 @@ from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
 from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.activation import plain_relu, plain_softplus, softplus_below
+from fnn.ops.activation import plain_softplus
 from fnn.ops.labels import (
     is_integer,
     one_hot,
     one_if_a_class,
+    per_example,
     require_classes,
     require_logits,
     require_values,
+    weighted,
     wide_index,
 )
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
-    """logits: (..., K) -> (...,): the cross-entropy of softmax(logits) under the labels, in nats.
+    """logits: (N, ..., K) -> (N,), or (K,) -> (): the cross-entropy of softmax(logits) under the labels, in nats.
 
-    Computed in float32 at least and returned in the logits' dtype. With integer labels and no smoothing, other classes
-    may have logits of -inf. Inside jit a label out of range cannot raise: its loss is NaN.
+    The mean over the axes between, if there are some: over the tokens of a sequence, the pixels of an image.
+
+    Computed in float32 at least and returned in the logits' dtype. A class of weight 0 may have a logit of -inf: it
+    costs nothing; any weight, smoothing too, makes its loss inf. Inside jit a label out of range cannot raise: its loss
+    is NaN.
 
     Args:
-      logits: (..., K), unnormalised log-probabilities.
-      labels: integers (...,) in [0, K), or probabilities (..., K) in the logits' dtype. Rows of probabilities need not
-        sum to one: a row times a weight is a weighted example.
+      logits: (N, ..., K), unnormalised log-probabilities.
+      labels: integers (N, ...) in [0, K), or probabilities (N, ..., K) in the logits' dtype. Rows of probabilities
+        need not sum to one: a row times a weight is a weighted example.
       label_smoothing: in [0, 1), the share of the target that is spread evenly over all K classes.
 
     Raises:
@@ -56,6 +69,12 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
     0.0183
     >>> print(jax.grad(softmax_cross_entropy)(logits, label).round(4))  # p - y
     [-0.0181  0.018   0.0001]
+
+    Sequences of three tokens, and each token alone:
+
+    >>> logits, labels = jnp.zeros((2, 3, 4)), jnp.zeros((2, 3), int)
+    >>> softmax_cross_entropy(logits, labels).shape, jax.vmap(softmax_cross_entropy)(logits, labels).shape
+    ((2,), (2, 3))
     """
     where = "softmax_cross_entropy"
     require_logits(where, logits, labels)
@@ -73,14 +92,16 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
         require_values(where, labels, _in_unit_interval, "probabilities in [0, 1]", "normalise the labels")
     else:
         require_classes(where, logits, labels)
-    return cross_entropy_rule(smoothing, logits, labels)
+    return per_example(where, cross_entropy_rule(smoothing, logits, labels))
 
 
 def sigmoid_binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """logits, labels: (...) -> (...): the cross-entropy of sigmoid(logit) under each label, in nats.
+    """logits, labels: (N, ...) -> (N,), or () -> (): the cross-entropy of sigmoid(logit) under each label, in nats.
+
+    The mean over all axes but the first, as of several yes-or-no questions about each example.
 
     Args:
-      logits: any shape; the log-odds of class 1.
+      logits: (N, ...); the log-odds of class 1, infinite where it is certain: 0 for its own label, else inf.
       labels: the same shape and dtype, in [0, 1].
 
     Raises:
@@ -94,14 +115,14 @@ def sigmoid_binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Ar
     require_floats(where, logits=logits, labels=labels)
     require(labels.shape == logits.shape, where, f"labels of shape {logits.shape}", labels.shape, "reshape the labels")
     require_values(where, labels, _in_unit_interval, "labels in [0, 1]", "map -1/+1 labels with (y + 1) / 2")
-    return binary_rule(None, logits, labels)
+    return per_example(where, binary_rule(None, logits, labels))
 
 
 def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
-    """predictions, targets: (...) -> (...): (p - t)^2, element by element.
+    """predictions, targets: (N, ...) -> (N,), or () -> (): the mean of (p - t)^2 over each example.
 
     Args:
-      predictions: any shape.
+      predictions: (N, ...).
       targets: the same shape and dtype. Shapes are never broadcast: (N, 1) against (N,) would compare all pairs.
 
     Raises:
@@ -110,11 +131,13 @@ def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     >>> import jax.numpy as jnp
     >>> print(squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 5.0])))
     [0. 9.]
+    >>> print(squared_error(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 5.0]])))
+    [4.5]
     """
     require_floats("squared_error", predictions=predictions, targets=targets)
     expected = f"targets of the predictions' shape {predictions.shape}"
     require(targets.shape == predictions.shape, "squared_error", expected, targets.shape, "reshape one of the two")
-    return squared_rule(None, predictions, targets)
+    return per_example("squared_error", squared_rule(None, predictions, targets))
 
 
 def _in_unit_interval(values):
@@ -132,7 +155,7 @@ def _cross_entropy_parts(smoothing, logits, labels):
         q_dot_z = jnp.where(one_hot(labels, classes), z, 0).sum(-1)
     else:
         q = widen(labels)
-        q_sum, q_dot_z = q.sum(-1), (q * z).sum(-1)
+        q_sum, q_dot_z = q.sum(-1), weighted(q, z).sum(-1)
     if smoothing:
         q_sum, q_dot_z = (1 - smoothing) * q_sum + smoothing, (1 - smoothing) * q_dot_z + smoothing * z.mean(-1)
     return peak, total, q_sum, q_dot_z
@@ -161,7 +184,7 @@ def _cross_entropy_bwd(smoothing, residuals, dl):
     dlogits = jnp.exp(z) * (dl * q_sum / total)[..., None] - dl[..., None] * q
     if is_integer(labels):
         return dlogits.astype(logits.dtype), None
-    dlabels = (1 - smoothing) * dl[..., None] * (jnp.log(total)[..., None] - z)
+    dlabels = (1 - smoothing) * weighted(dl[..., None], jnp.log(total)[..., None] - z)
     return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
 
 
@@ -197,13 +220,15 @@ cross_entropy_rule = Rule(
 
 def _binary_forward(spec, logits, labels):
     x, z = widen(logits), widen(labels)
-    return (z * plain_softplus(-x) + (1 - z) * plain_softplus(x)).astype(logits.dtype)
+    return (weighted(z, plain_softplus(-x)) + weighted(1 - z, plain_softplus(x))).astype(logits.dtype)
 
 
 def _binary_fwd(spec, logits, labels):
     x, z = widen(logits), widen(labels)
-    # One logarithm instead of two: softplus(x) - x z, in an order that keeps tiny losses.
-    y = plain_relu(x) - x * z + softplus_below(x)
+    # One logarithm instead of two: max(x, 0) - x z is |x| times what is missing to certainty on the side of x. At 0 all
+    # choices fall to the side of positive x, so that JAX finds the right slope there, too.
+    size = jnp.where(x >= 0, x, -x)
+    y = weighted(jnp.where(x >= 0, 1 - z, z), size) + jnp.log1p(jnp.exp(-size))
     return y.astype(logits.dtype), (logits, labels)
 
 
@@ -212,7 +237,7 @@ def _binary_bwd(spec, residuals, dl):
     x, z, dl = widen(logits), widen(labels), widen(dl)
     e = jnp.exp(-jnp.abs(x))  # the forward's, which XLA computes once for both
     sigma = jnp.where(x >= 0, 1, e) / (1 + e)
-    return (dl * (sigma - z)).astype(logits.dtype), (-dl * x).astype(labels.dtype)
+    return (dl * (sigma - z)).astype(logits.dtype), (-weighted(dl, x)).astype(labels.dtype)
 
 
 def _binary_reference(spec, logits, labels):
@@ -244,7 +269,7 @@ def _squared_fwd(spec, predictions, targets):
 
 def _squared_bwd(spec, residuals, dl):
     predictions, targets = residuals
-    dp = 2 * widen(dl) * (widen(predictions) - widen(targets))
+    dp = 2 * weighted(widen(dl), widen(predictions) - widen(targets))
     return dp.astype(predictions.dtype), (-dp).astype(targets.dtype)
 
 

@@ -9,15 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.errors import ARRAYS, integer
-from fnn.ops.labels import one_hot, require_classes, require_logits, wide_index
+from fnn.ops.labels import one_hot, per_example, require_classes, require_logits, wide_index
 
 
 def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """logits: (..., K) with class labels (...,) -> (...,), or logits and labels (...) -> (...): 1 where wrong, else 0.
+    """logits: (N, ..., K) with class labels (N, ...), or logits and labels (N, ...) -> (N,): 1 where wrong, else 0.
+
+    With axes between, the fraction that is wrong of each example: of the tokens of a sequence, the pixels of an image.
 
     Args:
       logits: scores of K classes, or of one class against another: positive for the second.
-      labels: integers (...,) in [0, K); or, in the logits' shape, 0/1 or -1/+1 of any dtype.
+      labels: integers (N, ...) in [0, K); or, in the logits' shape, 0/1 or -1/+1 of any dtype.
 
     Returns:
       float32; the prediction is the first of equal largest scores, or the second of two classes where the logit > 0.
@@ -34,13 +36,13 @@ def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
     require_logits("zero_one", logits, labels)
     if isinstance(labels, ARRAYS) and labels.shape == logits.shape:
         right = jnp.where(labels > 0, logits > 0, logits <= 0)
-        return (~right).astype(jnp.float32)
+        return per_example("zero_one", (~right).astype(jnp.float32))
     require_classes("zero_one", logits, labels)
-    return (_rank(logits, labels) > 0).astype(jnp.float32)
+    return per_example("zero_one", (_rank(logits, labels) > 0).astype(jnp.float32))
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """1 - `zero_one(logits, labels)`: 1 where the prediction is right, else 0.
+    """1 - `zero_one(logits, labels)`: 1 where the prediction is right, else 0, or the fraction that is right.
 
     >>> import jax.numpy as jnp
     >>> print(accuracy(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])).mean())
@@ -50,13 +52,14 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def top_k_accuracy(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """logits: (..., K) with labels (...,) -> (...,): 1 where the label is among the k largest scores, else 0; float32.
+    """logits: (N, ..., K) with labels (N, ...) -> (N,): 1 where the label is among the k largest scores, else 0.
 
-    Of equal scores the first come first, so `top_k_accuracy(logits, labels, 1)` is `accuracy(logits, labels)`.
+    In float32; with axes between, the fraction of each example. Of equal scores the first come first, so
+    `top_k_accuracy(logits, labels, 1)` is `accuracy(logits, labels)`.
 
     Args:
-      logits: (..., K).
-      labels: integers (...,) in [0, K).
+      logits: (N, ..., K).
+      labels: integers (N, ...) in [0, K).
       k: 1 to K.
 
     Raises:
@@ -69,7 +72,7 @@ def top_k_accuracy(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     require_logits("top_k_accuracy", logits, labels)
     require_classes("top_k_accuracy", logits, labels)
     k = integer("top_k_accuracy", "k", k, 1, logits.shape[-1], fix="use at most the number of classes")
-    return (_rank(logits, labels) < k).astype(jnp.float32)
+    return per_example("top_k_accuracy", (_rank(logits, labels) < k).astype(jnp.float32))
 
 
 def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -25,8 +25,8 @@ from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, described, require, require_floats
 from fnn.core.rule import Rule
-from fnn.core.sizes import fixed, possible
-from fnn.ops.window import Pairs, pairs_of
+from fnn.core.sizes import fixed, possible, require_room
+from fnn.ops.window import Pairs, padded_sizes, pairs_of
 
 MODES = ("REFLECT", "REPLICATE", "CIRCULAR")
 
@@ -74,6 +74,7 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
             amounts,
             "pad less, or use a larger input",
         )
+    require_room("pad", (x.shape[0], *padded_sizes(x.shape[1:-1], pairs), x.shape[-1]), x.dtype)
     return rule(PadSpec(pairs, mode), x)
 
 

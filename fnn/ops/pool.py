@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from fnn.core.errors import InputError, require, require_floats
-from fnn.core.sizes import fixed, possible
+from fnn.core.sizes import fixed, possible, require_room
 from fnn.ops.window import (
     Ints,
     Padding,
@@ -31,6 +31,7 @@ from fnn.ops.window import (
     missing_axis,
     output_sizes,
     pad_pairs,
+    padded_sizes,
     require_same_rank,
     sizes_of,
 )
@@ -125,6 +126,7 @@ def geometry(where: str, x: jax.Array, window: Ints, stride: Ints | None, paddin
         pads,
         "pad less, or use a larger window",
     )
+    require_room(where, (x.shape[0], *padded_sizes(sizes, pads), x.shape[-1]), x.dtype)
     return Pool(sizes, window, stride, pads, output_sizes(where, sizes, window, stride, ones, pads))
 
 

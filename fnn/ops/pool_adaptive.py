@@ -19,7 +19,7 @@ from jax import lax
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.rule import Rule
-from fnn.core.sizes import fixed
+from fnn.core.sizes import fixed, require_room
 from fnn.ops.pool import spatial_sizes
 from fnn.ops.pool_average import avg_pool
 from fnn.ops.pool_global import global_avg_pool
@@ -62,6 +62,7 @@ def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     """
     sizes = spatial_sizes("adaptive_avg_pool", x, len(output_size) if isinstance(output_size, tuple) else None)
     outputs = sizes_of("adaptive_avg_pool", "output_size", output_size, len(sizes))
+    require_room("adaptive_avg_pool", (x.shape[0], *outputs, x.shape[-1]), x.dtype)
     pairs = [*zip(sizes, outputs, strict=True)]
     if set(outputs) == {1}:
         return jnp.expand_dims(global_avg_pool(x), range(1, x.ndim - 1))

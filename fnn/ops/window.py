@@ -133,6 +133,11 @@ def pairs_of(came: object, rank: int) -> Pairs | None:
     return pairs if ok else None
 
 
+def padded_sizes(sizes: Sizes, pads: Pairs) -> Sizes:
+    """n + p for each axis."""
+    return tuple(n + low + high for n, (low, high) in zip(sizes, pads, strict=True))
+
+
 def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilation: Sizes, pads: Pairs) -> Sizes:
     """floor((n + p - e) / s) + 1 for each axis.
 
