@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.broadcast import beside
 from fnn.core.errors import InputError, require
 
 
@@ -26,7 +27,8 @@ def one_hot(labels: jax.Array, classes: int) -> jax.Array:
     batch.
     """
     labels = wide_index(labels)
-    return labels[..., None] == jnp.arange(classes, dtype=labels.dtype)
+    labels = labels[..., None]
+    return labels == beside(jnp.arange(classes, dtype=labels.dtype), labels)
 
 
 def one_if_a_class(labels: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Array:
