@@ -157,7 +157,9 @@ def test_rules(mode, gradients):
     run_all(mode, gradients, rule_calls(dtypes))
 
 
-@pytest.mark.parametrize("mode", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in MODES])
+@pytest.mark.parametrize(
+    "mode", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in MODES]
+)
 def test_training(mode):
     """init_state, a compiled step with dropout and batch norm, an epoch of fit, and evaluate."""
     model = fnn.serial(

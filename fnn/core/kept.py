@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.sharding import whole_batch
+from fnn.core.sizes import fixed
 
 _cheap: weakref.WeakValueDictionary[int, jax.Array] = weakref.WeakValueDictionary()  # by id, as arrays have no hash
 
@@ -81,7 +82,9 @@ def _loop(x: jax.Array) -> jax.Array:
     never = lax.optimization_barrier(False)
 
     def change(x: jax.Array) -> jax.Array:
-        if not x.size or not whole_batch(x):  # the devices that share x must not have to talk about one entry
+        if (
+            not fixed(*x.shape) or not x.size or not whole_batch(x)
+        ):  # the devices that share x must not have to talk about one entry
             return -x
         first = (0,) * x.ndim
         return lax.dynamic_update_slice(x, -lax.slice(x, first, (1,) * x.ndim), first)  # compiled sooner than -x

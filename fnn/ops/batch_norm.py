@@ -174,7 +174,13 @@ def _inference_bwd(epsilon, residuals, dy):
     s1, s2 = dy.sum(axes), (dy * (widen(x) - beside(widen(mean), x))).sum(axes) * inv
     slope = inv if scale is None else inv * widen(scale)
     dmean, dvar = -slope * s1, -0.5 * slope * inv * s2
-    return (dy * beside(slope, x)).astype(x.dtype), like(scale, s2), like(offset, s1), like(mean, dmean), like(var, dvar)
+    return (
+        (dy * beside(slope, x)).astype(x.dtype),
+        like(scale, s2),
+        like(offset, s1),
+        like(mean, dmean),
+        like(var, dvar),
+    )
 
 
 def _reference(spec, x, scale, offset):
