@@ -9,8 +9,9 @@ from jax.sharding import NamedSharding
 
 
 def wide_dtype(a: Any) -> jnp.dtype:
-    """float32 for half precision, the dtype of `a` otherwise."""
-    return jnp.promote_types(a.dtype, jnp.float32)
+    """float32 for half precision and integers, the dtype of `a` otherwise."""
+    wide = jnp.issubdtype(a.dtype, jnp.inexact) and a.dtype.itemsize >= 4
+    return jnp.dtype(a.dtype if wide else jnp.float32)  # promote_types refuses two dtypes where promotion is strict
 
 
 def widen(a: jax.Array) -> jax.Array:

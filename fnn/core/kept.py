@@ -10,6 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from fnn.core.sharding import whole_batch
+from fnn.core.sizes import fixed
 
 _cheap: weakref.WeakValueDictionary[int, jax.Array] = weakref.WeakValueDictionary()  # by id, as arrays have no hash
 
@@ -81,7 +82,7 @@ def _loop(x: jax.Array) -> jax.Array:
 
     def change(x: jax.Array) -> jax.Array:
         # Without entries, without known sizes, or among devices that would have to talk about one entry: all of x.
-        if 0 in x.shape or not all(isinstance(n, int) for n in x.shape) or not whole_batch(x):
+        if 0 in x.shape or not fixed(*x.shape) or not whole_batch(x):
             return -x
         first = (0,) * x.ndim
         return lax.dynamic_update_slice(x, -lax.slice(x, first, (1,) * x.ndim), first)  # compiled sooner than -x

@@ -1,6 +1,7 @@
 """What a hand-written rule needs so that it is right, and lean, when the batch is sharded."""
 
 import math
+from operator import ge
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.core.dtypes import product
+from fnn.core.sizes import known
 
 
 def varying(x: Any) -> frozenset[str]:
@@ -48,7 +50,8 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array) -> jax.Ar
     copy an operand, transposed. Not where devices may hold parts.
     """
     n = len(axes[0])
-    if axes == (tuple(range(n)),) * 2 and whole_batch(a, b):
+    rows = math.prod(a.shape[:n])  # may be negative, for all that JAX knows, where sizes are symbolic
+    if axes == (tuple(range(n)),) * 2 and whole_batch(a, b) and known(ge, rows, 0):
         matrices = (x.reshape(math.prod(x.shape[:n]), math.prod(x.shape[n:])) for x in (a, b))
         return product(*matrices, ((0,), (0,))).reshape(a.shape[n:] + b.shape[n:])
     sharding = result_sharding(like)

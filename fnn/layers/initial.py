@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
 
+from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import ARRAYS, InputError, described, require, require_function
 from fnn.core.sizes import require_room
 
@@ -76,6 +77,6 @@ def full(shape: tuple[int, ...], value: float, dtype: Any) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _draw(key: jax.Array, i: int, stddev: float, dtype: Any, block: int) -> jax.Array:
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = wide_dtype(jax.ShapeDtypeStruct((), dtype))
     draw = jax.random.truncated_normal(jax.random.fold_in(key, i), -2, 2, (block,), wide)
     return (stddev * draw).astype(dtype)

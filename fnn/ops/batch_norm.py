@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.broadcast import beside
 from fnn.core.cases import case, normal, positive
 from fnn.core.dtypes import widen
 from fnn.core.errors import InputError, described, require
@@ -153,7 +154,7 @@ def _bwd(spec, residuals, cotangents):
     parts = tuple(name for name in spec.names if name not in varying(dy))
     if parts:
         dmean, dvar = lax.psum((dmean, dvar), parts)
-    dx += (dmean + 2 * (widen(x) - mean) * dvar) / count(x, axes, spec.names)
+    dx += (beside(dmean, x) + 2 * (widen(x) - beside(mean, x)) * beside(dvar, x)) / count(x, axes, spec.names)
     return dx.astype(x.dtype), like(scale, dscale), like(offset, doffset)
 
 
@@ -170,10 +171,16 @@ def _inference_bwd(epsilon, residuals, dy):
     x, scale, offset, mean, var = residuals
     inv = lax.rsqrt(widen(var) + epsilon)
     dy, axes = widen(dy), all_but_last(x)
-    s1, s2 = dy.sum(axes), (dy * (widen(x) - widen(mean))).sum(axes) * inv
+    s1, s2 = dy.sum(axes), (dy * (widen(x) - beside(widen(mean), x))).sum(axes) * inv
     slope = inv if scale is None else inv * widen(scale)
     dmean, dvar = -slope * s1, -0.5 * slope * inv * s2
-    return (dy * slope).astype(x.dtype), like(scale, s2), like(offset, s1), like(mean, dmean), like(var, dvar)
+    return (
+        (dy * beside(slope, x)).astype(x.dtype),
+        like(scale, s2),
+        like(offset, s1),
+        like(mean, dmean),
+        like(var, dvar),
+    )
 
 
 def _reference(spec, x, scale, offset):

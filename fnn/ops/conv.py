@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.broadcast import beside
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, described, given, integer, require, require_floats
@@ -220,7 +221,7 @@ def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
 
 
 def _add(y, bias):
-    return y if bias is None else y + bias
+    return y if bias is None else y + beside(bias, y)
 
 
 def _bias_gradient(bias, dy):

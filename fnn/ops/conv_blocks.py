@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.broadcast import beside
 from fnn.core.sharding import align, whole_batch
 from fnn.ops.conv_direct import ConvSpec
 
@@ -99,5 +100,6 @@ def _kernels(spec: ConvSpec, w: jax.Array) -> jax.Array:
     *window, c, k = w.shape
     m = _merged(spec, w)
     blocks, each = spec.groups // m, k // spec.groups
+    w = w.reshape(*window, 1, c, blocks, m, each)
     eye = jnp.eye(m, dtype=w.dtype)[:, None, None, :, None]  # (row group, c, block, column group, k)
-    return (w.reshape(*window, 1, c, blocks, m, each) * eye).reshape(*window, m * c, k)
+    return (w * beside(eye, w)).reshape(*window, m * c, k)

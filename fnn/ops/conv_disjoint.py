@@ -35,7 +35,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Blocks times kernel."""
     rank = len(spec.sizes)
     outputs = tuple(
-        (n + low + high - f + s) // s  # in this form known to be >= 0, also of a symbolic n
+        (n + low + high - f) // s + 1
         for n, f, s, (low, high) in zip(spec.sizes, w.shape[:-2], spec.stride, spec.padding, strict=True)
     )
     blocks = _blocks(spec, x, w, outputs)

@@ -14,6 +14,7 @@ from jax import lax
 
 from fnn.core.dtypes import wide_dtype, wide_product
 from fnn.core.sharding import align, contract, whole_batch
+from fnn.core.sizes import fixed
 from fnn.ops.conv_direct import ConvSpec, pad_axis
 
 COPIES = 3 << 19  # entries at a time: 6 MiB in float32; 3 to 12 measured alike
@@ -55,9 +56,9 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
 def parts_of(spec: ConvSpec, x: jax.Array, w: jax.Array) -> int:
     """The fewest equal parts of the batch, of two halves each, with copies below `COPIES`.
 
-    0 if there are none, or where the batch may be split among devices: the tables do not choose this form then.
+    0 if there are none, its size is symbolic, or where it may be split among devices: the tables do not choose this form then.
     """
-    if not whole_batch(x):
+    if not (whole_batch(x) and fixed(x.shape[0])):
         return 0
     (height, width), (fh, fw, c, k), batch = _outputs(spec, w), w.shape, x.shape[0]
     entries = (height + fh - 1) * width * (fw * c + fh * k)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.broadcast import beside
 from fnn.core.dtypes import wide_dtype
 from fnn.core.kept import kept
 from fnn.ops.conv_direct import ConvSpec, each_tap, pad_axis, pad_spatial, tap_views
@@ -28,7 +29,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     wide = wide_dtype(x)
     multiplier = w.shape[-1] // spec.groups
     return sum(
-        jnp.repeat(view, multiplier, axis=-1).astype(wide) * w[tap][0].astype(wide)
+        jnp.repeat(view, multiplier, axis=-1).astype(wide) * beside(w[tap][0].astype(wide), view)
         for tap, view in tap_views(spec, x, w)
     ).astype(x.dtype)
 
@@ -59,7 +60,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
             shifts, remainders = zip(*(reach[i][t] for i, t in enumerate(tap)), strict=True)
             if remainders == residue:
                 view = _window(dy, [front - m for front, m in zip(fronts, shifts, strict=True)], counts)
-                total += view.astype(wide) * w[tap][0].astype(wide)
+                total += view.astype(wide) * beside(w[tap][0].astype(wide), view)
         residues.append(total.reshape(*total.shape[:-1], spec.groups, k // spec.groups).sum(-1).astype(dy.dtype))
     dx = jnp.stack(residues, axis=1).reshape(dy.shape[0], *spec.stride, *counts, spec.groups)
     places = [a for i in range(rank) for a in (1 + rank + i, 1 + i)]

@@ -26,6 +26,7 @@ from jax import lax
 
 from fnn.core.dtypes import wide_dtype
 from fnn.core.sharding import align, whole_batch
+from fnn.core.sizes import fixed
 from fnn.ops import conv_direct as direct
 from fnn.ops.conv_direct import ConvSpec, mirrored, pad_axis
 
@@ -144,12 +145,14 @@ def _interleaved(pair: list[jax.Array], axis: int) -> jax.Array:
 def _parts(x: jax.Array, height: int, width: int, w: jax.Array) -> int:
     """The fewest equal parts of the batch whose tiles fill at most `ENTRIES`, or single examples.
 
-    One part where the batch may be split among devices: the tables do not choose this form there.
+    One part where its size is symbolic, or it may be split among devices: the tables do not choose this form there.
     """
     batch = x.shape[0]
+    if not (whole_batch(x) and fixed(batch)):
+        return 1
     each = 4 * (height + 1) * (width + 1) * (w.shape[-2] + w.shape[-1])
     equal = (p for p in range(1, batch + 1) if batch % p == 0)
-    return next((p for p in equal if batch // p * each <= ENTRIES), max(batch, 1)) if whole_batch(x) else 1
+    return next((p for p in equal if batch // p * each <= ENTRIES), max(batch, 1))
 
 
 def _split(x: jax.Array, parts: int) -> jax.Array:

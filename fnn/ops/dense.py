@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from fnn.core.broadcast import beside
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, given, require, require_floats
@@ -55,7 +56,7 @@ def _missing(shape, c):
 
 def _forward(spec, x, kernel, bias):
     y = x @ kernel
-    return y if bias is None else y + bias
+    return y if bias is None else y + beside(bias, y)
 
 
 def _fwd(spec, x, kernel, bias):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from fnn.core.broadcast import beside
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import ARRAYS, InputError, is_floating, require, require_array, require_floats
 
@@ -29,7 +30,8 @@ def one_hot(labels: jax.Array, classes: int) -> jax.Array:
     batch.
     """
     labels = wide_index(labels)
-    return labels[..., None] == jnp.arange(classes, dtype=labels.dtype)
+    labels = labels[..., None]
+    return labels == beside(jnp.arange(classes, dtype=labels.dtype), labels)
 
 
 def one_if_a_class(labels: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Array:

@@ -8,6 +8,7 @@ below k. A NaN score counts as ahead of all and as beaten by all, so a broken mo
 import jax
 import jax.numpy as jnp
 
+from fnn.core.broadcast import beside
 from fnn.core.errors import ARRAYS, integer
 from fnn.ops.labels import one_hot, per_example, require_classes, require_logits, wide_index
 
@@ -79,7 +80,7 @@ def _rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
     classes, labels = logits.shape[-1], wide_index(labels)
     hit = one_hot(labels, classes)
     score = jnp.where(hit, logits, 0).sum(-1, keepdims=True)
-    later = jnp.arange(classes, dtype=labels.dtype) >= labels[..., None]
+    later = beside(jnp.arange(classes, dtype=labels.dtype), score) >= labels[..., None]
     behind = (logits < score) | ((logits == score) & later)
     # A label that is no class, which cannot raise under jit, is behind all of them.
     return (~(behind & hit.any(-1, keepdims=True))).sum(-1)

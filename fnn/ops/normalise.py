@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.core.broadcast import beside
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.sharding import result_sharding
@@ -27,9 +28,9 @@ Names = tuple[str, ...]
 
 def affine(x, mean, inv, scale, offset) -> jax.Array:
     """scale (x - mean) inv + offset, in this order: mean folded into the offset would cancel digits."""
-    y = (x - mean) * inv
-    y = y if scale is None else y * scale
-    return y if offset is None else y + offset
+    y = (x - beside(mean, x)) * beside(inv, x)
+    y = y if scale is None else y * beside(scale.astype(x.dtype), x)
+    return y if offset is None else y + beside(offset.astype(x.dtype), x)
 
 
 def normalise(
@@ -57,6 +58,7 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
       constant: B, the leading axes that scale and offset do not have.
     """
     x, dy = widen(x), widen(dy)
+    mean, inv = beside(mean, x), beside(inv, x)
     # The other way round than in the forward pass: else XLA would keep that pass's x - mean alive for this one.
     below = mean - x
     both = tuple(a for a in axes if a in constant)
@@ -65,19 +67,21 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
     only_b = tuple(b for b in constant if b not in axes)
     doffset, dscale = (s.sum(only_b, keepdims=True).squeeze(constant) for s in (s1, s2))
 
-    scale = None if scale is None else widen(scale)
+    factor = None if scale is None else beside(widen(scale), x)
     only_a = tuple(a for a in axes if a not in constant)
 
     def total(s: jax.Array) -> jax.Array:
         """Σ over the rest of A of scale s."""
-        if scale is None or both or scale.ndim > 1 or result_sharding(s) is not None:
-            return (s if scale is None else scale * s).sum(only_a, keepdims=True)
-        return jnp.matmul(s, scale, precision=lax.Precision.HIGHEST)[..., None]  # layer norm: s is large, not copied
+        if factor is None or both or scale.ndim > 1 or result_sharding(s) is not None:
+            return (s if factor is None else factor * s).sum(only_a, keepdims=True)
+        return jnp.matmul(s, widen(scale), precision=lax.Precision.HIGHEST)[
+            ..., None
+        ]  # layer norm: s is large, not copied
 
     m1, m2 = (total(s) / count(x, axes, names) for s in (s1, s2))
     if names:
         m1, m2 = lax.psum((m1, m2), names)
-    g = dy if scale is None else scale * dy
+    g = dy if factor is None else factor * dy
     return inv * (g - m1 + below * (inv * m2)), dscale, doffset
 
 

@@ -69,7 +69,7 @@ def _fwd(spec, w):
 
 def _bwd(spec, residuals, dl):
     (w,) = residuals
-    return ((dl * w).astype(w.dtype),)
+    return ((dl * widen(w)).astype(w.dtype),)
 
 
 def _reference(spec, w):

@@ -84,11 +84,11 @@ class Pool:
         return _pad(dx, [(-low, low + n - c, 0) for n, c, (low, _) in zip(self.sizes, covered, self.pads, strict=True)])
 
     def _tap_numbers(self, q: Sizes) -> np.ndarray:
-        """Row-major number of tap q s + r for every residue r, -1 outside the window; (s_1, 1, s_2, 1, ...)."""
+        """Row-major number of tap q s + r for every residue r, -1 outside the window; (1, 1, s_1, 1, s_2, 1, ...)."""
         taps = [i * s + np.arange(s) for i, s in zip(q, self.stride, strict=True)]
         numbers = np.arange(math.prod(self.window)).reshape(self.window)
         numbers = np.pad(numbers, [(0, int(t[-1]) + 1) for t in taps], constant_values=-1)[np.ix_(*taps)]
-        return np.expand_dims(numbers, tuple(range(1, 2 * len(taps), 2)))
+        return np.expand_dims(numbers, (0, 1, *range(3, 2 * len(taps) + 2, 2)))
 
     def split(self) -> tuple["Pool", ...]:
         """The same pooling one axis after the other, last axis first, where a window has many taps."""

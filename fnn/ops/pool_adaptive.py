@@ -38,8 +38,8 @@ class Bins:
         matrices = []
         for axis, (n, o) in enumerate(zip(self.sizes, self.outputs, strict=True), 1):
             start, end = _bin(jnp.arange(o)[:, None], n, o)
-            inside = (start <= jnp.arange(n)) & (jnp.arange(n) < end)
-            matrices.append((axis, inside / (end - start).astype(dtype)))
+            i = jnp.arange(n)[None]
+            matrices.append((axis, ((start <= i) & (i < end)).astype(dtype) / (end - start).astype(dtype)))
         return matrices
 
 

@@ -80,17 +80,17 @@ def _bwd(spec: AveragePool, residuals, dy):
 
 
 def _count(spec: AveragePool, dtype):
-    """m[p]: a number, or an array (*outputs, 1) where windows hang over the edge."""
+    """m[p]: a number, or an array (1, *outputs, 1) where windows hang over the edge."""
     pool = spec.pool
     if spec.count_padding or not any(map(any, pool.pads)):
         return math.prod(pool.window)
     counts = []
     for axis, (n, f, s, (low, _), out) in enumerate(
-        zip(pool.sizes, pool.window, pool.stride, pool.pads, pool.outputs, strict=True)
+        zip(pool.sizes, pool.window, pool.stride, pool.pads, pool.outputs, strict=True), 1
     ):
         start = jnp.arange(out) * s - low
         real = jnp.minimum(start + f, n) - jnp.maximum(start, 0)
-        counts.append(real.astype(dtype).reshape(-1, *(1,) * (len(pool.sizes) - axis)))
+        counts.append(jnp.expand_dims(real.astype(dtype), [a for a in range(len(pool.sizes) + 2) if a != axis]))
     return math.prod(counts)
 
 

@@ -16,6 +16,7 @@ from jax import lax
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.rule import Rule
+from fnn.core.sizes import fixed
 from fnn.ops.pool import spatial_sizes
 
 
@@ -55,6 +56,9 @@ def global_avg_pool(x: jax.Array) -> jax.Array:
 
 
 def _max_forward(sizes, x):
+    if not fixed(*sizes):  # a symbolic window may be empty, for all that XLA knows
+        first = _positions(sizes) == _broadcast(sizes, _first(sizes, x, x.max(_axes(sizes), initial=-jnp.inf)))
+        return jnp.where(first, x, 0).sum(_axes(sizes))
     # Not x.max: its automatic gradient shares a tie out instead of giving all to the first.
     y = lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, (1, *sizes, 1), (1,) * x.ndim, "VALID")
     return y.reshape(x.shape[0], x.shape[-1])
@@ -62,9 +66,13 @@ def _max_forward(sizes, x):
 
 def _max_fwd(sizes, x):
     y = _max_forward(sizes, x)
+    return y, _first(sizes, x, y)
+
+
+def _first(sizes, x, y):
+    """The number of the first position where x is y, or NaN."""
     attained = (x == _broadcast(sizes, y)) | jnp.isnan(x)
-    index = jnp.where(attained, _positions(sizes), math.prod(sizes)).min(_axes(sizes))
-    return y, index
+    return jnp.where(attained, _positions(sizes), math.prod(sizes)).min(_axes(sizes), initial=math.prod(sizes))
 
 
 def _max_bwd(sizes, index, dy):

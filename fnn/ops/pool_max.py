@@ -61,6 +61,16 @@ def _forward(spec: Pool, x):
 def _fwd(spec: Pool, x):
     if not fixed(*spec.sizes):  # symbolic sizes: no tap is known to have its place
         return _forward(spec, x), x
+    y, index = _search(spec, x)
+    # The value by reduce_window is up to 3 times as fast along one axis, and up to 4 times slower over several.
+    one_axis = max(spec.window) == math.prod(spec.window)
+    y = _forward(spec, x) if one_axis else y
+    return y, kept(index)  # or XLA would compute it again from x for every element of dx
+
+
+@partial(jax.jit, static_argnums=0, inline=True)  # so that, outside jit too, jax_debug_infs never sees the padding
+def _search(spec: Pool, x):
+    """The largest element of every window, and the number of its tap."""
     padded = jnp.pad(x, ((0, 0), *spec.pads, (0, 0)), constant_values=-jnp.inf)
     y = index = None
     for number, t in enumerate(np.ndindex(*spec.window)):
@@ -72,10 +82,7 @@ def _fwd(spec: Pool, x):
         # Not `tap > y`: a NaN must win over numbers, and keep its place.
         better = ~(tap <= y) & ~jnp.isnan(y)
         y, index = jnp.where(better, tap, y), jnp.where(better, jnp.array(number, index.dtype), index)
-    # The value by reduce_window is up to 3 times as fast along one axis, and up to 4 times slower over several.
-    one_axis = max(spec.window) == math.prod(spec.window)
-    y = _forward(spec, x) if one_axis else y
-    return y, kept(index)  # or XLA would compute it again from x for every element of dx
+    return y, index
 
 
 def _index_dtype(taps):

@@ -105,9 +105,12 @@ def pad_pairs(
     if name == "VALID":
         return ((0, 0),) * len(sizes)
     if name == "SAME":
-        # -n % s inputs are missing to whole strides, a number that is bounded even for a symbolic n.
-        total = [jax.core.max_dim(e - s + -n % s, 0) for n, s, e in zip(sizes, stride, extents, strict=True)]
-        return tuple((t // 2, t - t // 2) for t in total)
+        total = [(-(-n // s) - 1) * s + e - n for n, s, e in zip(sizes, stride, extents, strict=True)]
+        lows = [jax.core.max_dim(t, 0) // 2 for t in total]
+        # Negative where windows skip the last inputs: of symbolic sizes those are cropped, and the output is ceil(n / s)
+        # in so many words, equal to that of any other SAME layer.
+        highs = [max(t, 0) - low if isinstance(t, int) else t - low for t, low in zip(total, lows, strict=True)]
+        return tuple(zip(lows, highs, strict=True))
     if name == "CAUSAL" and len(sizes) == 1:
         return ((extents[0] - 1, 0),)
     amount = None if name else index_of(padding)
