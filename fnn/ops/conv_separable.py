@@ -56,7 +56,8 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
 def parts_of(spec: ConvSpec, x: jax.Array, w: jax.Array) -> int:
     """The fewest equal parts of the batch, of two halves each, with copies below `COPIES`.
 
-    0 if there are none, its size is symbolic, or where it may be split among devices: the tables do not choose this form then.
+    0 if there are none, if its size is symbolic, or where it may be split among devices: the tables do not choose this
+    form then.
     """
     if not (whole_batch(x) and fixed(x.shape[0])):
         return 0

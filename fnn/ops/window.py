@@ -107,8 +107,8 @@ def pad_pairs(
     if name == "SAME":
         total = [(-(-n // s) - 1) * s + e - n for n, s, e in zip(sizes, stride, extents, strict=True)]
         lows = [jax.core.max_dim(t, 0) // 2 for t in total]
-        # Negative where windows skip the last inputs: of symbolic sizes those are cropped, and the output is ceil(n / s)
-        # in so many words, equal to that of any other SAME layer.
+        # Negative where windows skip the last inputs: of symbolic sizes those are cropped, and the output is
+        # ceil(n / s) in so many words, equal to that of any other SAME layer.
         highs = [max(t, 0) - low if isinstance(t, int) else t - low for t, low in zip(total, lows, strict=True)]
         return tuple(zip(lows, highs, strict=True))
     if name == "CAUSAL" and len(sizes) == 1:
