@@ -124,7 +124,8 @@ def test_a_function_that_is_not_differentiable():
     assert report, text
     report, text = verdict(lambda x: jax.lax.while_loop(lambda x: x.sum() < 100, lambda x: 2 * x, x), X)
     assert not report
-    assert "the gradient raises ValueError: Reverse-mode differentiation does not work" in text
+    assert "NOT CHECKED" in text
+    assert "by no fault of a rule: ValueError:" in text
     report, text = verdict(lambda x: jnp.asarray(np.asarray(x)), X)
     assert not report
     assert "the gradient raises TracerArrayConversionError" in text
