@@ -280,7 +280,7 @@ PADDINGS = "padding VALID, SAME, CAUSAL (1-D), an integer >= 0, or 2 pairs (befo
         ((X2, W2), {"padding": -1}, PADDINGS + "-1"),
         ((X2, W2), {"padding": None}, PADDINGS + "None"),
         ((X2, W2), {"padding": 1.5}, PADDINGS + "1.5"),
-        ((X2, W2), {"padding": np.ones((2, 2), int)}, PADDINGS + "array("),
+        ((X2, W2), {"padding": np.ones((2, 2), int)}, PADDINGS + "an array, int64 of shape (2, 2)"),
         ((X2, W2), {"padding": ((1, 1),)}, PADDINGS + "((1, 1),)"),
         ((X2, W2), {"padding": ((1, 1), (0, -1))}, PADDINGS + "((1, 1), (0, -1))"),
         (([1.0], W2), {}, "an array for x; got list; pass a jax or numpy array"),
