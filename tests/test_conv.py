@@ -252,17 +252,25 @@ PADDINGS = "padding VALID, SAME, CAUSAL (1-D), an integer >= 0, or 2 pairs (befo
 @pytest.mark.parametrize(
     ("args", "options", "message"),
     [
-        ((X2[0, 0], W2), {}, "x of shape (N, *spatial, C) with 1 to 3 spatial axes; got (5, 2); add or drop axes"),
-        ((jnp.ones((1,) * 6), W2), {}, "x of shape (N, *spatial, C) with 1 to 3 spatial axes; got (1, 1, 1, 1, 1, 1)"),
+        (
+            (X2[0, 0], W2),
+            {},
+            "x of shape (N, *spatial, C) with 2 spatial axes, as many as the kernel (3, 3, 2, 4) has; got x of",
+        ),
+        ((jnp.ones((1,) * 6), W2), {}, "x of shape (N, *spatial, C) with 2 spatial axes, as many as"),
         ((X2[:, :0], W2), {"padding": 1}, "spatial sizes >= 1; got x of shape (1, 0, 5, 2)"),
-        ((X2, W1), {}, "a kernel (*window, C/groups, K) of rank 4; got (3, 2, 4); reshape it"),
+        (
+            (X2, W1),
+            {},
+            "x of shape (N, *spatial, C) with 1 spatial axes, as many as the kernel (3, 2, 4) has; got x of shape",
+        ),
         ((X1, W1[:0]), {}, "a window of sizes >= 1; got (0,)"),
         ((jnp.ones((1, 6, 5, 3)), W2), {}, "x with 2 channels for a kernel (3, 3, 2, 4) and groups=1; got 3 channels"),
         ((X2, W2), {"groups": 2}, "x with 4 channels for a kernel (3, 3, 2, 4) and groups=2; got 2 channels"),
         ((X2, W2), {"groups": 3}, "groups >= 1 that divide 4 output channels; got 3; change groups"),
-        ((X2, W2), {"groups": 0}, "groups >= 1 that divide 4 output channels; got 0"),
-        ((X2, W2), {"groups": -1}, "groups >= 1 that divide 4 output channels; got -1"),
-        ((X2, W2), {"groups": 1.0}, "groups >= 1 that divide 4 output channels; got 1.0"),
+        ((X2, W2), {"groups": 0}, "groups >= 1; got 0"),
+        ((X2, W2), {"groups": -1}, "groups >= 1; got -1"),
+        ((X2, W2), {"groups": 1.0}, "an integer groups >= 1; got 1.0"),
         ((X2, W2, jnp.ones(3)), {}, "a bias of shape (4,); got (3,); one entry an output channel"),
         ((X2, W2, 1.0), {}, "an array for bias; got float"),
         ((X2, W2), {"stride": 0}, "stride >= 1, one integer or 2; got 0"),
@@ -272,7 +280,7 @@ PADDINGS = "padding VALID, SAME, CAUSAL (1-D), an integer >= 0, or 2 pairs (befo
         ((X2, W2), {"padding": -1}, PADDINGS + "-1"),
         ((X2, W2), {"padding": None}, PADDINGS + "None"),
         ((X2, W2), {"padding": 1.5}, PADDINGS + "1.5"),
-        ((X2, W2), {"padding": np.ones((2, 2), int)}, PADDINGS + "array("),
+        ((X2, W2), {"padding": np.ones((2, 2), int)}, PADDINGS + "an array, int64 of shape (2, 2)"),
         ((X2, W2), {"padding": ((1, 1),)}, PADDINGS + "((1, 1),)"),
         ((X2, W2), {"padding": ((1, 1), (0, -1))}, PADDINGS + "((1, 1), (0, -1))"),
         (([1.0], W2), {}, "an array for x; got list; pass a jax or numpy array"),
@@ -305,12 +313,22 @@ def test_bad_windows(x, kernel, options, message):
 @pytest.mark.parametrize(
     ("x", "filter", "options", "message"),
     [
-        (X2, jnp.ones(3), {}, "filter_pool expected a filter of rank 2; got (3,); one axis each"),
+        (
+            X2,
+            jnp.ones(3),
+            {},
+            "filter_pool expected x of shape (N, *spatial, C) with as many spatial axes as the filter (3,); got x of",
+        ),
         (X2, [1.0], {}, "filter_pool expected an array for filter; got list"),
         (X2.astype(int), jnp.ones((2, 2)), {}, "filter_pool expected a floating-point x; got int32"),
         (X2, jnp.ones((7, 2)), {}, "conv expected an input at least as large as its window (7 in this axis)"),
         (X2, jnp.ones((2, 2)), {"stride": 0}, "conv expected stride >= 1"),
-        (X2[0, 0], jnp.ones(()), {}, "conv expected x of shape (N, *spatial, C) with 1 to 3 spatial axes"),
+        (
+            X2[0, 0],
+            jnp.ones(()),
+            {},
+            "conv expected a kernel (*window, C/groups, K) with 1 to 3 window axes; got (1, 2)",
+        ),
     ],
 )
 def test_bad_filters(x, filter, options, message):

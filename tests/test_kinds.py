@@ -152,7 +152,7 @@ WORDS = {
     "params": "array",
 }
 # Functions that take any tree, or only pass values on.
-ANYTHING = {"decay_mask", "rules", "identity.init", "identity.apply", "check_all", "keep_memory"}
+ANYTHING = {"decay_mask", "rules", "identity.init", "identity.apply", "check_all", "keep_memory", "save", "load"}
 
 
 def _public(module):

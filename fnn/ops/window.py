@@ -24,25 +24,22 @@ def sizes_of(where: str, name: str, value: int | Sequence[int], rank: int, least
     """One integer for each of `rank` spatial axes; a single integer counts for all of them."""
     if type(value) is int and least <= value <= LARGEST:
         return (value,) * rank
-    came = sizes_given(where, name, value, least)
-    if isinstance(came, int):
-        return (came,) * rank
-    ok = len(came) == rank
-    require(ok, where, f"{name} >= {least}, one integer or {rank}", described(value), f"pass {name}={least} or more")
-    return came
+    came = sizes_given(where, name, value, least, rank)
+    return (came,) * rank if isinstance(came, int) else came
 
 
-def sizes_given(where: str, name: str, value: object, least: int = 1) -> int | Sizes:
-    """An option of a layer, whose number of spatial axes is not known yet: one integer, or 1 to 3 as a tuple.
+def sizes_given(where: str, name: str, value: object, least: int = 1, rank: int | None = None) -> int | Sizes:
+    """One integer, or as many as there are spatial axes as a tuple: 1 to 3 in a layer, which does not know `rank` yet.
 
     Raises:
       InputError: anything else.
     """
     n = index_of(value)
     came = integers_of(value) if n is None else (n,)
-    ok = came is not None and 1 <= len(came) <= 3 and all(least <= n <= LARGEST for n in came)
-    expected, fix = f"{name} >= {least}, one integer or one a spatial axis", f"pass {name}={least} or more"
-    require(ok, where, expected, described(value), fix)
+    ok = came is not None and all(least <= n <= LARGEST for n in came)
+    ok = ok and (n is not None or (1 <= len(came) <= 3 if rank is None else len(came) == rank))
+    many = "one a spatial axis" if rank is None else str(rank)
+    require(ok, where, f"{name} >= {least}, one integer or {many}", described(value), f"pass {name}={least} or more")
     return came if n is None else n
 
 
