@@ -76,7 +76,7 @@ def main(argv=None):
 
     with fnn.gradients(args.gradients):
         now, history = train.fit(step, now, batches, epochs=args.epochs, evaluate=test)
-    accuracy = history[-1]["test_accuracy"]
+    accuracy = test(now)["accuracy"]  # of the state as it is: Ctrl-C ends training within an epoch
     print(f"\ntest accuracy {accuracy:.2%} of {len(split.test.labels)} images, gradients: {args.gradients}\n")
 
     compare_gradients(layer, split.train.images[:1], next(batches.epoch(0)))
@@ -117,12 +117,13 @@ def draw(layer, now, test, history, out, suffix):
     seen = inspect.activations(layer, now.params, now.state, test.images[:1])
     maps = {path: seen[path][0] for path in ("relu1", "pool1", "relu2", "pool2")}
     pictures = {
-        "curves": inspect.plot_curves(history),
         "filters": inspect.plot_filters(now.params["conv1"]["kernel"]),
         "feature_maps": inspect.plot_feature_maps(test.images[0], maps),
         "confusion": inspect.plot_confusion(test.labels, probabilities.argmax(-1)),
         "mistakes": inspect.plot_mistakes(test.images, test.labels, probabilities),
     }
+    if history:  # Ctrl-C in the first epoch leaves none
+        pictures["curves"] = inspect.plot_curves(history)
     for name, figure in pictures.items():
         inspect.save_figure(figure, out / f"{name}.{suffix}")
 

@@ -18,7 +18,7 @@ BATCHES = [(X[:8], X[:8, :3]), (X[8:], X[8:, :3])]
 
 
 def squared(y, t):
-    return (y - t) ** 2
+    return ((y - t) ** 2).reshape(len(y), -1).mean(-1)
 
 
 def affine(wrong=lambda g: g):
@@ -70,10 +70,10 @@ class TestLockstep:
     def test_a_right_rule_of_anyone_stays(self):
         assert run(net(affine()))
 
-    def test_nan_never_equals_anything(self):
+    def test_a_gradient_of_nan_comes_apart_at_once(self):
         result = run(net(affine(lambda g: g * jnp.nan)))
         assert result.apart == 1
-        assert json.loads(result.to_json())["steps"][0]["distance"] == "nan"
+        assert json.loads(result.to_json())["steps"][0]["distance"] > 0  # its step is not made
 
     def test_a_wrong_forward_pass_is_seen_in_the_loss(self):
         @jax.custom_vjp

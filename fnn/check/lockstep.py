@@ -166,7 +166,7 @@ def lockstep(
 
     >>> import jax, jax.numpy as jnp, fnn, optax
     >>> x = jax.random.normal(jax.random.key(1), (8, 3))
-    >>> squared = lambda y, t: (y - t) ** 2
+    >>> squared = lambda y, t: ((y - t) ** 2).mean(-1)
     >>> result = lockstep(fnn.dense(2), squared, [(x, x[:, :2])], optax.sgd(0.1), key=jax.random.key(0), steps=5)
     >>> bool(result), result.noise, len(result.steps)
     (True, 'order', 5)
