@@ -210,8 +210,8 @@ def test_what_can_be_decided_still_raises():
         params, _ = layer.init(jax.random.key(0), SIZES)
         with pytest.raises(fnn.InputError, match=words):
             exported(lambda params, x, layer=layer: layer.apply(params, {}, x)[0], params, x)
+    layer = fnn.reshape(3, 4)
     with pytest.raises(fnn.InputError, match="12 elements"):
-        layer = fnn.reshape(3, 4)
         exported(lambda x: layer.apply({}, {}, x)[0], x)
 
 

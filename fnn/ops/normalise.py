@@ -74,9 +74,8 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
         """Σ over the rest of A of scale s."""
         if factor is None or both or scale.ndim > 1 or result_sharding(s) is not None:
             return (s if factor is None else factor * s).sum(only_a, keepdims=True)
-        return jnp.matmul(s, widen(scale), precision=lax.Precision.HIGHEST)[
-            ..., None
-        ]  # layer norm: s is large, not copied
+        # Layer norm: s is large, and not copied.
+        return jnp.matmul(s, widen(scale), precision=lax.Precision.HIGHEST)[..., None]
 
     m1, m2 = (total(s) / count(x, axes, names) for s in (s1, s2))
     if names:
