@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
-from fnn.core.kept import Cheap, cheap, is_cheap, residual, restored
+from fnn.core.kept import Cheap, cheap, is_cheap, kept, residual, restored
 from fnn.ops import (
     batch_norm,
     batch_norm_inference,
@@ -170,3 +171,32 @@ print(lean, planned(), 4 * 64 * 64 * 8 * 4)
 def test_memory_is_that_of_arrays_that_are_not_cheap():
     lean, full, array = map(int, as_users_run("-c", LEAN).split())
     assert lean <= full - array
+
+
+def test_kept_is_exported_with_unknown_sizes_for_other_platforms():
+    batch, *_ = jax.export.symbolic_shape("b")
+    slope = jax.jit(jax.grad(lambda x: (kept(jnp.tanh(x)) * x).sum()))
+    exported = jax.export.export(slope, platforms=("cpu", "cuda", "tpu"))(jax.ShapeDtypeStruct((batch, 3), X.dtype))
+    x = X.reshape(-1, 3)
+    assert_close(exported.call(x), jnp.tanh(x) + x * (1 - jnp.tanh(x) ** 2))
+    assert "stablehlo.while" in exported.mlir_module()
+    elsewhere = jax.export.export(slope, platforms=("cuda",))(x)
+    assert "stablehlo.while" not in elsewhere.mlir_module()
+
+
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "auto"])
+def test_kept_leaves_arrays_where_they_live(kind):
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(kind,), devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, NamedSharding(mesh, PartitionSpec("d")))
+        y = jax.jit(lambda x: kept(x))(x)
+        assert y.sharding.is_equivalent_to(x.sharding, x.ndim)
+        assert jax.typeof(y) == jax.typeof(x)
+
+
+def test_kept_is_linear_and_nothing_on_arrays():
+    assert kept(X) is X
+    with jax.disable_jit():
+        assert jax.grad(lambda x: kept(x) * x)(3.0) == 6.0
+    assert jax.linear_transpose(kept, X)(X)[0] is X
+    assert jax.jvp(kept, (X,), (2 * X,))[1].tolist() == (2 * X).tolist()
