@@ -185,7 +185,7 @@ LOGITS, CLASSES = jnp.ones((2, 3)), jnp.array([0, 2])
         (lambda: fnn.zero_one(CLASSES, CLASSES), r"floating-point logits"),
         (lambda: fnn.top_k_accuracy(LOGITS, CLASSES, 4), r"k from 1 to 3; got 4"),
         (lambda: fnn.top_k_accuracy(LOGITS, CLASSES, 0), r"k from 1 to 3; got 0"),
-        (lambda: fnn.l2_penalty({"a": {"kernel": CLASSES}}), r"floating-point a/kernel"),
+        (lambda: fnn.l2_penalty({"a": {"kernel": CLASSES}}), r"floating-point params/a/kernel"),
     ],
 )
 def test_errors_say_what_came(call, message):
