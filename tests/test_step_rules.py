@@ -61,7 +61,9 @@ def test_one_rule_for_losses_and_metrics(name, where):
         call()
 
 
-@pytest.mark.parametrize("loss", [lambda y, t: 1.0, lambda y, t: y[:, 0] > t, lambda y, t: t.astype(int)], ids=str)
+@pytest.mark.parametrize(
+    "loss", [lambda y, t: 1.0, lambda y, t: y[:, 0] > t, lambda y, t: t.astype(int)], ids=["number", "bool", "int"]
+)
 def test_a_loss_must_have_a_gradient(loss):
     with pytest.raises(fnn.InputError, match="loss to give a floating-point array"):
         train.make_step(LAYER, loss, SGD)(start(), (X, T))

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 from jax import lax
 
+from fnn.core.mapped import unless_mapped
 from fnn.core.sharding import result_sharding, whole_batch
 from fnn.core.sizes import fixed, known
 from fnn.ops import conv_blocks as blocks
@@ -178,6 +179,7 @@ KERNEL_GRADIENT = (
     Row(winograd, broad_kernel, "cpu", "conv 3x3, 8x28x28x128 to 128"),
     Row(direct, always, "", ""),
 )
+ALONE = (separable, winograd)  # slower than direct where one array meets several kernels by vmap: benchmarks/loops
 FORMULATIONS = {
     "matmul": matmul,
     "shifted": shifted,
@@ -233,5 +235,10 @@ def _run(
         return getattr(forced if fits else direct, product)(spec, *args, **shape)
     there = next(row for row in table if not row.platform and known(row.when, spec, x, kernel))
     here = chosen(table, spec, x, kernel) if fixed(*x.shape[1:-1], *spec.sizes) else there
-    run, other = (partial(getattr(row.formulation, product), spec, **shape) for row in (here, there))
+    shape = jax.eval_shape(lambda **shape: shape, **shape)  # a program must not hold arrays of which it reads the shape
+    run, other, plain = (
+        partial(getattr(form, product), spec, **shape) for form in (here.formulation, there.formulation, direct)
+    )
+    if here.formulation in ALONE:
+        run = partial(unless_mapped, run, plain)
     return run(*args) if here is there else lax.platform_dependent(*args, default=other, **{here.platform: run})

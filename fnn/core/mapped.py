@@ -1,0 +1,51 @@
+"""`unless_mapped`: of two equal forms of an operation, the one for itself, and the one that suits `vmap`."""
+
+from collections.abc import Callable
+
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+
+def unless_mapped(form: Callable, plain: Callable, a: jax.Array, b: jax.Array) -> jax.Array:
+    """`form(a, b)`, but `plain(a, b)` where `vmap` maps b alone: one a shared by many b, as in an ensemble.
+
+    Which form is fast is decided by shapes, and inside `vmap` those of one member are all that can be seen. Both must
+    compute the same; derivatives of this call are those of `plain`. Inside `shard_map`, or where mesh axes are named,
+    it is `form(a, b)`.
+    """
+    if not jax.sharding.get_abstract_mesh().empty:
+        return form(a, b)
+    return _either.bind(a, b, form=form, plain=plain)
+
+
+_either = Primitive("unless_mapped")
+_either.def_impl(lambda a, b, form, plain: jax.jit(form)(a, b))
+mlir.register_lowering(_either, mlir.lower_fun(lambda a, b, form, plain: form(a, b), multiple_results=False))
+
+
+@_either.def_abstract_eval
+def _abstract(
+    a: jax.core.ShapedArray, b: jax.core.ShapedArray, form: Callable, plain: Callable
+) -> jax.core.AbstractValue:
+    out = jax.eval_shape(form, a, b)
+    return a.update(shape=out.shape, dtype=out.dtype, weak_type=False)
+
+
+def _jvp(primals: tuple, tangents: tuple, form: Callable, plain: Callable) -> tuple[jax.Array, jax.Array]:
+    moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
+
+    def along(*some: jax.Array) -> jax.Array:
+        return plain(*(some[moving.index(i)] if i in moving else primal for i, primal in enumerate(primals)))
+
+    _, slope = jax.jvp(along, [primals[i] for i in moving], [tangents[i] for i in moving])
+    return _either.bind(*primals, form=form, plain=plain), slope
+
+
+def _batch(args: tuple, axes: tuple, form: Callable, plain: Callable) -> tuple[jax.Array, int]:
+    shared = axes[0] is None
+    return jax.vmap(plain if shared else form, axes)(*args), 0
+
+
+ad.primitive_jvps[_either] = _jvp
+batching.primitive_batchers[_either] = _batch
