@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fnn
 
@@ -17,6 +18,14 @@ def as_users_run(*words):
     done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def first_of_each(cases):
+    """(rule, number) as parameters; of each rule all but the first are long."""
+    first = dict(reversed(cases))
+    return [
+        pytest.param(name, i, id=f"{name}-{i}", marks=() if first[name] == i else pytest.mark.long) for name, i in cases
+    ]
 
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")

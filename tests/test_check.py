@@ -192,7 +192,7 @@ class TestCompare:
             check.compare(NET, PARAMS, STATE, X, squared)
         with pytest.raises(fnn.InputError, match=r"compare expected a function loss\(outputs, labels\)"):
             check.compare(NET, PARAMS, STATE, (X, T), 3)
-        with pytest.raises(fnn.InputError, match="compare expected a Layer; got str"):
+        with pytest.raises(fnn.InputError, match="compare expected a Layer for layer; got 'net'"):
             check.compare("net", PARAMS, STATE, (X, T), squared)
         with pytest.raises(fnn.InputError, match="a loss of floating-point numbers; got int32"):
             check.compare(NET, PARAMS, STATE, (X, T), lambda y, t: jnp.argmax(y, -1))

@@ -240,8 +240,6 @@ def test_half_precision_sums_channels_and_positions_in_float32(dtype):
         return {"y": y[0, 0, 0], "dx": dx[0, 0, 0], "dw": dw[0, 0, 0]}
 
     assert_summed(run(), dtype)
-    # This backend widens products by itself; others do as they are told.
-    assert set(re.findall(r"preferred_element_type=(\w+)", str(jax.make_jaxpr(run)()))) == {"float32"}
 
 
 X1, X2, W1, W2 = jnp.ones((1, 6, 2)), jnp.ones((1, 6, 5, 2)), jnp.ones((3, 2, 4)), jnp.ones((3, 3, 2, 4))

@@ -16,6 +16,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import fnn
 from fnn.check.program import equations
+from fnn.ops.labels import weighted
 from tests.helpers import cotangent_like, is_float
 
 RULES = fnn.rules()
@@ -142,15 +143,23 @@ def test_every_rule_in_every_pair(name, place):
     compare(name, 0, place)
 
 
+def is_weighted(eqn):
+    inner = eqn.params.get("call_jaxpr")
+    return inner is not None and inner.jaxpr.debug_info.func_name == weighted.__name__
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_no_rule_holds_what_scan_cannot_split(name):
-    """A `custom_jvp` is lost there, and a `while` has no reverse derivative: neither may be differentiated again."""
+    """A `custom_jvp` is lost there, and a `while` has no reverse derivative: neither may be differentiated again.
+
+    That of `weighted` is for infinities alone, and in their place what is lost is 0 for infinity.
+    """
     rule = RULES[name]
     for i, case in enumerate(rule.cases):
         args = case.sample(i)
         for part in (rule.forward, rule.fwd):
             program = jax.make_jaxpr(functools.partial(part, case.spec))(*args)
-            names = {eqn.primitive.name for eqn in equations(program.jaxpr)}
+            names = {eqn.primitive.name for eqn in equations(program.jaxpr) if not is_weighted(eqn)}
             assert not {n for n in names if n == "while" or n.startswith("custom_jvp")}, part
 
 

@@ -29,6 +29,14 @@ def test_the_model_in_fifteen_lines():
     assert printed.splitlines()[-2:] == ["True", "True"], printed
 
 
+def test_a_run_that_is_started_again_goes_on(tmp_path):
+    (again,) = (block for block in BLOCKS if "train.load" in block)
+    first, second = (again.replace("20", str(epochs)) for epochs in (1, 3))
+    tell = 'print([row["epoch"] for row in history], int(state.step) == 3 * len(batches))\n'
+    program = f"import os\nos.chdir({str(tmp_path)!r})\n" + BLOCKS[0].replace("epochs=20", "epochs=1") + first + second
+    assert as_users_run("-c", program + tell).splitlines()[-1] == "[1, 2] True"
+
+
 def test_a_wrong_rule_is_diagnosed_as_printed(capsys):
     (program,) = (block for block in BLOCKS if "def logdet" in block)
     exec(compile(program, "README", "exec"), {})

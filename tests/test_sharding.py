@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import fnn
-from tests.helpers import assert_close, cotangent_like, float_vjp
+from tests.helpers import assert_close, cotangent_like, first_of_each, float_vjp
 
 DEVICES = 8
 COLLECTIVES = re.compile(r"\b(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
@@ -60,7 +60,7 @@ def draw(name, i):
     return case.spec, args, cotangent_like(y), args[0].shape[0]
 
 
-each = pytest.mark.parametrize(("name", "i"), CASES, ids=[f"{name}-{i}" for name, i in CASES])
+each = pytest.mark.parametrize(("name", "i"), first_of_each(CASES))
 
 
 @each

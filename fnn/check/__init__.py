@@ -35,7 +35,8 @@ What these return or raise:
     Bisection                     of `bisect`
     Lockstep                      of `lockstep`
     Explanation                   of `explain`
-    GradientError                 of `assert_vjp`
+    GradientError                 of `assert_vjp`, where the gradient is wrong
+    NotCheckedError               of `assert_vjp`, where nothing could be checked
 """
 
 from fnn.check.audit import Audit as Audit
@@ -75,6 +76,7 @@ __all__ = [
     "GradientError",
     "Leaf",
     "Lockstep",
+    "NotCheckedError",
     "Report",
     "Suite",
     "assert_vjp",

@@ -1,12 +1,12 @@
 """`kept`: a value that is computed once and stored, however many operations read it; `cheap`: one that need not be."""
 
+import functools
 import weakref
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from fnn.core.sharding import whole_batch
@@ -74,7 +74,7 @@ def kept(x: jax.Array) -> jax.Array:
     The loop is how a primitive of its own is lowered, and no transformation ever sees it: JAX cannot differentiate a
     loop backwards, and a `custom_jvp` around one is lost where `scan` is split into what is known and what is linear.
     """
-    return _kept.bind(x)
+    return _kept().bind(x)
 
 
 def _loop(x: jax.Array) -> jax.Array:
@@ -90,12 +90,17 @@ def _loop(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda carry: carry[0], lambda carry: (carry[0], change(carry[1])), (never, x))[1]
 
 
-# The identity everywhere but in the programs for CPU.
-_kept = Primitive("kept")
-_kept.def_impl(_same)
-_kept.def_abstract_eval(_same)
-ad.primitive_jvps[_kept] = lambda primals, tangents: (_kept.bind(*primals), tangents[0])
-ad.primitive_transposes[_kept] = lambda cotangent, x: [cotangent]
-batching.primitive_batchers[_kept] = lambda args, axes: (_kept.bind(*args), axes[0])
-mlir.register_lowering(_kept, mlir.lower_fun(_same, multiple_results=False))
-mlir.register_lowering(_kept, mlir.lower_fun(_loop, multiple_results=False), platform="cpu")
+@functools.cache
+def _kept() -> Any:
+    """The primitive: the identity everywhere but in the programs for CPU."""
+    from jax.extend.core import Primitive  # at first use: it loads more than `import jax` does
+
+    kept = Primitive("kept")
+    kept.def_impl(_same)
+    kept.def_abstract_eval(_same)
+    ad.primitive_jvps[kept] = lambda primals, tangents: (kept.bind(*primals), tangents[0])
+    ad.primitive_transposes[kept] = lambda cotangent, x: [cotangent]
+    batching.primitive_batchers[kept] = lambda args, axes: (kept.bind(*args), axes[0])
+    mlir.register_lowering(kept, mlir.lower_fun(_same, multiple_results=False))
+    mlir.register_lowering(kept, mlir.lower_fun(_loop, multiple_results=False), platform="cpu")
+    return kept

@@ -1,7 +1,7 @@
 """A layer is two pure functions and a name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import jax
@@ -99,7 +99,7 @@ class Layer:
                 fix = f"pass the {what} that init returned for this layer"
                 raise InputError(self.name, f"a dict of {what}", described(tree), fix)
             came = apply(params, state, x, train=train, key=key)
-            if not (isinstance(came, tuple) and len(came) == 2 and _is_dict(came[1])):
+            if not (isinstance(came, tuple) and len(came) == 2 and (_is_dict(came[1]) or is_dataclass(came[1]))):
                 raise InputError(self.name, "apply to return (y, state), state a dict", _outline(came), _RETURN_BOTH)
             return came
 

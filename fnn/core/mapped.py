@@ -1,9 +1,10 @@
 """`unless_mapped`: of two equal forms of an operation, the one for itself, and the one that suits `vmap`."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 
@@ -16,15 +17,9 @@ def unless_mapped(form: Callable, plain: Callable, a: jax.Array, b: jax.Array) -
     """
     if not jax.sharding.get_abstract_mesh().empty:
         return form(a, b)
-    return _either.bind(a, b, form=form, plain=plain)
+    return _either().bind(a, b, form=form, plain=plain)
 
 
-_either = Primitive("unless_mapped")
-_either.def_impl(lambda a, b, form, plain: jax.jit(form)(a, b))
-mlir.register_lowering(_either, mlir.lower_fun(lambda a, b, form, plain: form(a, b), multiple_results=False))
-
-
-@_either.def_abstract_eval
 def _abstract(
     a: jax.core.ShapedArray, b: jax.core.ShapedArray, form: Callable, plain: Callable
 ) -> jax.core.AbstractValue:
@@ -39,7 +34,7 @@ def _jvp(primals: tuple, tangents: tuple, form: Callable, plain: Callable) -> tu
         return plain(*(some[moving.index(i)] if i in moving else primal for i, primal in enumerate(primals)))
 
     _, slope = jax.jvp(along, [primals[i] for i in moving], [tangents[i] for i in moving])
-    return _either.bind(*primals, form=form, plain=plain), slope
+    return _either().bind(*primals, form=form, plain=plain), slope
 
 
 def _batch(args: tuple, axes: tuple, form: Callable, plain: Callable) -> tuple[jax.Array, int]:
@@ -47,5 +42,15 @@ def _batch(args: tuple, axes: tuple, form: Callable, plain: Callable) -> tuple[j
     return jax.vmap(plain if shared else form, axes)(*args), 0
 
 
-ad.primitive_jvps[_either] = _jvp
-batching.primitive_batchers[_either] = _batch
+@functools.cache
+def _either() -> Any:
+    """The primitive: `form(a, b)` unless it is mapped or differentiated."""
+    from jax.extend.core import Primitive  # at first use: it loads more than `import jax` does
+
+    either = Primitive("unless_mapped")
+    either.def_impl(lambda a, b, form, plain: jax.jit(form)(a, b))
+    either.def_abstract_eval(_abstract)
+    ad.primitive_jvps[either] = _jvp
+    batching.primitive_batchers[either] = _batch
+    mlir.register_lowering(either, mlir.lower_fun(lambda a, b, form, plain: form(a, b), multiple_results=False))
+    return either

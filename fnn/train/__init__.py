@@ -6,6 +6,8 @@ make_step                     a compiled step of gradient descent with any optax
 fit                           epochs of steps, with progress, evaluation, callbacks and a history
 Event                         what a callback is told
 NonFiniteLoss                 what ends a run whose numbers are no longer finite
+save                          write a tree of arrays to one file, whole or not at all
+load                          read it, bit for bit
 evaluate                      means of metrics over all examples
 compiler_options              XLA's options that make a step faster on CPU
 keep_memory                   let the C library keep the memory that a step frees
@@ -32,5 +34,7 @@ __all__ = [
     "fit",
     "init_state",
     "keep_memory",
+    "load",
     "make_step",
+    "save",
 ]
