@@ -44,7 +44,7 @@ def build(name: str, library: str, variant: str) -> object:
 
 def _remove(part: str) -> None:
     if part == KEPT:
-        mlir.register_lowering(kept._kept, mlir.lower_fun(kept._same, multiple_results=False), platform="cpu")
+        mlir.register_lowering(kept._kept(), mlir.lower_fun(kept._same, multiple_results=False), platform="cpu")
         return
     if part == CHEAP:
         kept._cheap = _Forgets()

@@ -416,7 +416,7 @@ class TestAblation:
         try:
             assert "while" not in program()
         finally:
-            mlir.register_lowering(kept._kept, mlir.lower_fun(kept._loop, multiple_results=False), platform="cpu")
+            mlir.register_lowering(kept._kept(), mlir.lower_fun(kept._loop, multiple_results=False), platform="cpu")
 
     def test_takes_cheap_out(self, monkeypatch):
         monkeypatch.setattr(kept, "_cheap", kept._cheap)

@@ -61,15 +61,17 @@ def test_there_is_something_to_refuse():
 @pytest.mark.parametrize("name", list(operations()))
 def test_operations_refuse_other_dtypes_by_name(name):
     for dtype in (*SMALL, *OTHERS):
-        with pytest.raises(fnn.InputError, match=rf"floating-point \w+ \(float16, .*float64\); got {dtype} of shape"):
+        with pytest.raises(
+            fnn.InputError, match=rf"floating-point \w+( \(float16, .*float64\))?; got {dtype} of shape"
+        ):
             getattr(ops, name)(**dict(arguments(name, jnp.dtype(dtype))))
 
 
-@pytest.mark.parametrize(("name", "layer"), layers())
+@pytest.mark.parametrize(("name", "layer"), list(layers()))
 def test_layers_refuse_other_dtypes_by_name(name, layer):
     for dtype in (*SMALL, "int8"):
         spec = jax.ShapeDtypeStruct(ROWS, dtype)
-        with pytest.raises(fnn.InputError, match=rf"floating-point x \(float16, .*\); got {dtype} of shape"):
+        with pytest.raises(fnn.InputError, match=rf"floating-point x( \(float16, .*\))?; got {dtype} of shape"):
             fnn.serial(layer).init(jax.random.key(0), spec)
 
 

@@ -163,11 +163,11 @@ def audit(
 
     def end(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[jax.Array, State]:
         del params, train, key
-        return mean(loss(x, state)), state
+        return mean(loss(x, state["labels"])), state
 
     name = getattr(loss, "__name__", "loss")
     one = np.ones((), np.asarray(whole.auto[-1]).dtype)
-    part = _Part(Seen(outputs, labels, None, [one], LOSS, (0,)), Layer(layer.init, end, name), {}, [one])
+    part = _Part(Seen(outputs, {"labels": labels}, None, [one], LOSS, (0,)), Layer(layer.init, end, name), {}, [one])
     rows[LOSS] = _child(LOSS, part, {}, [], rounds, notes)
     order = [*(path for path in probed.leaves if path in rows), LOSS]
     return Audit(layer.name, tuple(rows[path] for path in order), tuple(dict.fromkeys(notes)))

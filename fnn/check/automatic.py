@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend import core
 
@@ -23,7 +24,7 @@ from fnn.core.rule import gradients
 _RULES = {"custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"}
 _NOTHING_KNOWN = core.DebugInfo("automatic", "fnn.check", None, None)
 # Conventions at kinks live there, such as the slope of relu at 0.
-_TRUSTED = (os.path.dirname(jax.__file__), os.path.dirname(ops.__file__))
+_TRUSTED = tuple(os.path.dirname(module.__file__) + os.sep for module in (jax, ops))
 _PLAIN_CALLS = {"jit", "pjit", "closed_call"}
 # Iterations that a loop is run on: those of a slow solver change too little each to tell how much is missing.
 _MORE = 8
@@ -84,7 +85,7 @@ def _run(change: _Change, closed: core.ClosedJaxpr, args: list) -> list:
     def read(var: Any) -> Any:
         return var.val if isinstance(var, core.Literal) else env[var]
 
-    env.update(zip(jaxpr.constvars, closed.consts, strict=True))
+    env.update(zip(jaxpr.constvars, map(_constant, closed.consts), strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
     for eqn in jaxpr.eqns:
         values = [read(var) for var in eqn.invars]
@@ -125,6 +126,11 @@ def _has_a_rule(eqn: core.JaxprEqn) -> bool:
     parts = [eqn.params["call_jaxpr"].jaxpr, *(eqn.params.get(name) for name in ("bwd", "jvp_jaxpr_fun"))]
     sources = [getattr(getattr(part, "debug_info", None), "func_filename", None) for part in parts if part is not None]
     return not all(source and source.startswith(_TRUSTED) for source in sources)
+
+
+def _constant(value: Any) -> Any:
+    """A NumPy array among them could not be indexed by a traced number."""
+    return jnp.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _without_rule(eqn: core.JaxprEqn, values: list) -> list:

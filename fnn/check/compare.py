@@ -24,7 +24,8 @@ from fnn.check.tolerance import allowed
 from fnn.core.errors import integer, require, require_function, require_key, require_leaves
 from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.core.rule import gradients
-from fnn.train.batch import mean, split_batch
+from fnn.train.batch import split_batch
+from fnn.train.measure import measure
 
 # Differences that are not this sharp, relative to the gradient along their direction, judge nothing.
 _SHARP = 0.01
@@ -92,7 +93,7 @@ def compare(
 
     >>> import jax, jax.numpy as jnp, fnn
     >>> model, x = fnn.dense(2), jnp.arange(6.0).reshape(2, 3)
-    >>> result = compare(model, *model.init(jax.random.key(0), x), (x, jnp.ones((2, 2))), lambda y, t: (y - t) ** 2)
+    >>> result = compare(model, *model.init(jax.random.key(0), x), (x, jnp.ones((2, 2))), fnn.squared_error)
     >>> bool(result), [leaf.path for leaf in result.leaves]
     (True, ['bias', 'kernel'])
     """
@@ -140,10 +141,7 @@ def objective(
     def f(params: Params, rest: tuple) -> jax.Array:
         x, labels, state, key = rest
         outputs, _ = layer.apply(params, state, x, train=True, key=key)
-        values = jnp.asarray(loss(outputs, labels))
-        ok = jnp.issubdtype(values.dtype, jnp.floating)
-        require(ok, where, "a loss of floating-point numbers", values.dtype, "an integer has no gradient")
-        return mean(values)
+        return measure(where, "loss", loss, outputs, labels, split_batch(where, (x, labels))[2])
 
     return f, jax.tree.map(jnp.asarray, params), (*jax.tree.map(jnp.asarray, (x, labels, state)), key)
 

@@ -89,7 +89,8 @@ class Subject:
                 leaves[i] = leaf
             with gradients(mode):
                 out = f(*jax.tree.unflatten(self._tree, leaves))
-            return tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(out) if is_float(leaf))
+            parts = [part for leaf in jax.tree.leaves(out) for part in _real_parts(leaf)]
+            return tuple(jnp.asarray(part) for part in parts if is_float(part))
 
         return flat
 
@@ -280,3 +281,9 @@ class Subject:
                 [y[: chunk - short] for y in self.run(self.fine, self._sweepers(further), floats, stacked, rows)]
             )
         return tuple(np.concatenate(ys) for ys in zip(*parts, strict=True))
+
+
+def _real_parts(leaf: Any) -> tuple:
+    """A complex array of the output as two real ones, so that no part of a gradient goes unseen."""
+    complex_one = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+    return (leaf.real, leaf.imag) if complex_one else (leaf,)

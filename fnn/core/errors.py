@@ -247,7 +247,8 @@ def _no_array(where: str, name: str, value: object) -> InputError:
 
 def _no_floats(where: str, name: str, array: object) -> InputError:
     fix = f"convert it, for example {name}.astype(jnp.float32)"
-    kinds = f" ({', '.join(np.dtype(t).name for t in FLOATS)})" if jnp.issubdtype(array.dtype, jnp.number) else ""
+    other = jnp.issubdtype(array.dtype, jnp.floating)  # float8, say
+    kinds = f" ({', '.join(np.dtype(t).name for t in FLOATS)})" if other else ""
     return InputError(where, f"a floating-point {name}{kinds}", f"{array.dtype} of shape {array.shape}", fix)
 
 

@@ -151,7 +151,8 @@ def require_layer(where: str, name: str, value: Any) -> None:
     own = getattr(value, "__module__", "") or ""
     fix = "wrap functions with fnn.lift"
     if isinstance(value, list | tuple) and value and all(isinstance(v, Layer) for v in value):
-        fix = f"unpack it: {where}(*layers)" if where in ("serial", "parallel") else "join them: fnn.serial(*layers)"
+        positional = where in ("serial", "parallel") and name[:1].isdigit()
+        fix = f"unpack it: {where}(*layers)" if positional else "join them: fnn.serial(*layers)"
     elif callable(value) and own.startswith("fnn.layers"):
         fix = f"call it: {known}() makes a layer, {known} does not"
     elif callable(value) and known and own.startswith("jax"):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import InputError, integer, kind_name, require, require_flag
+from fnn.core.errors import InputError, integer, kind_name, require, require_flag, require_function
 from fnn.data.augment import Augment
 
 _AUGMENT = 1  # sets the stream of augmentation apart from that of the order
@@ -124,8 +124,7 @@ def batches(
     ok = n >= batch_size or not drop_last
     fix = "use smaller batches, or drop_last=False"
     require(ok, "batches", f"a full batch of {batch_size} with drop_last", f"{n} examples", fix)
-    ok = augment is None or callable(augment)
-    require(ok, "batches", "augment (x, random) -> x", repr(augment), "pass a function, such as random_shift(2)")
+    require_function("batches", "augment", augment, "x", "random", optional=True)
     ok = augment is None or seed is not None
     require(ok, "batches", "a seed with augment", "none", "pass seed=0, so that the changes can be repeated")
     return Batches(data, batch_size, seed, bool(drop_last), augment)

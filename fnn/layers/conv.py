@@ -10,6 +10,7 @@ from fnn.core.combinators import serial
 from fnn.core.errors import InputError, integer, require, require_array, require_flag, require_float_spec
 from fnn.core.layer import Layer, Params, Spec, lift, require_shape, weights
 from fnn.layers.initial import he_normal, initial, require_initializers
+from fnn.ops.filter_pool import require_filter
 from fnn.ops.pad import MODES
 from fnn.ops.window import (
     Ints,
@@ -151,6 +152,11 @@ def conv_transpose(
     window, stride, padding, dilation = _options("conv_transpose", window, stride, padding, dilation, ("VALID", "SAME"))
     output_padding = sizes_given("conv_transpose", "output_padding", output_padding, least=0)
     output_shape = None if output_shape is None else sizes_given("conv_transpose", "output_shape", output_shape)
+    amounts = {"output_padding": output_padding, "output_shape": output_shape}
+    require_same_rank("conv_transpose", window=window, stride=stride, padding=padding, dilation=dilation, **amounts)
+    extra = output_padding if isinstance(output_padding, tuple) else (output_padding,)
+    alone = output_shape is None or not any(extra)
+    require(alone, "conv_transpose", "output_shape or output_padding", "both", "leave output_padding out")
     features, groups = _channels("conv_transpose", features, groups)
 
     def apply(x: jax.Array, kernel: jax.Array, b: jax.Array | None) -> jax.Array:
@@ -171,7 +177,7 @@ def conv_transpose(
 
 def filter_pool(filter: jax.Array, *, stride: Ints | None = None, padding: Padding = "VALID") -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, C): pool each channel with fixed weights, as `fnn.ops.filter_pool` says."""
-    require_array("filter_pool", "filter", filter)
+    require_filter(filter)
     require(1 <= filter.ndim <= 3, "filter_pool", "a filter of 1 to 3 axes", filter.shape, "drop axes of size 1")
     _, stride, padding, _ = _options(
         "filter_pool", filter.shape, filter.shape if stride is None else stride, padding, 1

@@ -17,7 +17,7 @@ from jax import lax
 
 from fnn import ops
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, integer, real, require, require_float_spec, require_floats
+from fnn.core.errors import InputError, integer, is_floating, real, require, require_float_spec, require_floats
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import full
 from fnn.ops.batch_norm import axis_names
@@ -135,10 +135,15 @@ def _check_state(state, x):
     wanted = {"mean": x.shape[-1:], "var": x.shape[-1:], "count": ()}
     shapes = {name: getattr(state[name], "shape", type(state[name]).__name__) for name in wanted}
     require(shapes == wanted, "batch_norm", f"a state of shapes {wanted}", shapes, "init with an input like this one")
+    ok = is_floating(state["mean"].dtype) and is_floating(state["var"].dtype)
+    ok = ok and jnp.issubdtype(state["count"].dtype, jnp.integer)
+    dtypes = {name: state[name].dtype.name for name in wanted}
+    require(ok, "batch_norm", "floating-point mean and var, an integer count", dtypes, "init makes such a state")
 
 
 def _update(state, momentum, mean, var) -> dict[str, jax.Array]:
-    count = state["count"] + 1
+    most = jnp.iinfo(state["count"].dtype).max  # there the count stays: it would wrap
+    count = state["count"] + (state["count"] < most).astype(state["count"].dtype)
 
     def move(old, new):
         weight = jnp.maximum(1 - momentum, 1 / count.astype(old.dtype))

@@ -16,6 +16,7 @@ Source: Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import gt
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from fnn.core.errors import InputError, described, require
 from fnn.core.kept import cheap
 from fnn.core.rule import Rule
 from fnn.core.sharding import align, varying
+from fnn.core.sizes import possible
 from fnn.ops.normalise import Names, affine, all_but_last, check, count, like, normalise, normalise_bwd
 
 
@@ -71,7 +73,7 @@ def batch_norm(
     """
     epsilon = check("batch_norm", "(N, ..., C)", 2, epsilon, x, scale, offset)
     require(
-        math.prod(x.shape[:-1]) > 0,
+        possible(gt, math.prod(x.shape[:-1]), 0),
         "batch_norm",
         "at least one entry a channel to take statistics of",
         f"x of shape {x.shape}",

@@ -31,7 +31,7 @@ from fnn.ops import conv_direct as direct
 from fnn.ops import conv_forms as forms
 from fnn.ops.conv_direct import ConvSpec
 from fnn.ops.pad import MODES, pad
-from fnn.ops.window import Ints, Padding, missing_axis, output_sizes, pad_pairs, padded_sizes, sizes_of
+from fnn.ops.window import Ints, Padding, missing_axis, output_sizes, pad_pairs, padded_sizes, sizes_of, useful_stride
 
 
 def conv(
@@ -87,6 +87,7 @@ def conv(
     outputs = output_sizes("conv", sizes, window, stride, dilation, pairs)
     require_room("conv", (x.shape[0], *padded_sizes(sizes, pairs), x.shape[-1]), x.dtype)
     require_room("conv", (x.shape[0], *outputs, kernel.shape[-1]), x.dtype)
+    stride = useful_stride(stride, sizes, pairs, outputs)
     return rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
 
 

@@ -65,7 +65,9 @@ def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
 
 
 def _hinge_forward(margin, logits, labels):
-    return plain_relu(margin - widen(labels) * widen(logits)).astype(logits.dtype)
+    s, y = widen(logits), widen(labels)
+    free = margin - y * s <= 0  # beyond the margin neither counts, be s infinite: no slope is 0 times infinity
+    return jnp.where(free, 0, margin - jnp.where(free, 0, y) * jnp.where(free, 0, s)).astype(logits.dtype)
 
 
 def _hinge_fwd(margin, logits, labels):

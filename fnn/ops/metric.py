@@ -36,7 +36,8 @@ def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     require_logits("zero_one", logits, labels)
     if isinstance(labels, ARRAYS) and labels.shape == logits.shape:
-        right = jnp.where(labels > 0, logits > 0, logits <= 0)
+        second = labels if labels.dtype == jnp.bool_ else labels > 0
+        right = jnp.where(second, logits > 0, logits <= 0)
         return per_example("zero_one", (~right).astype(jnp.float32))
     require_classes("zero_one", logits, labels)
     return per_example("zero_one", (_rank(logits, labels) > 0).astype(jnp.float32))

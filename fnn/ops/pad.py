@@ -11,7 +11,6 @@ With l entries put before x_0 ... x_{n-1} and r after, output position i holds x
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from functools import partial
 from operator import ge, le
@@ -23,7 +22,7 @@ from jax import lax
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, described, require, require_floats
+from fnn.core.errors import LARGEST, InputError, described, require, require_floats
 from fnn.core.rule import Rule
 from fnn.core.sizes import fixed, possible, require_room
 from fnn.ops.window import Pairs, padded_sizes, pairs_of
@@ -66,7 +65,7 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
         wanted = f"{x.ndim - 2} pairs (before, after) >= 0 for x {x.shape}"
         raise InputError("pad", wanted, described(amounts), "give one pair a spatial axis")
     for n, amounts in zip(x.shape[1:-1], pairs, strict=True):
-        most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": math.inf}[mode]
+        most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": LARGEST}[mode]
         require(
             all(possible(le, amount, most) for amount in amounts),
             "pad",

@@ -33,7 +33,9 @@ from fnn.ops.window import (
     pad_pairs,
     padded_sizes,
     require_same_rank,
+    sizes_given,
     sizes_of,
+    useful_stride,
 )
 
 # Above this, f_1 + f_2 taps in two passes beat f_1 f_2 taps in one: max pooling is 1.4 times as fast in one pass over
@@ -114,9 +116,11 @@ class Pool:
 
 def geometry(where: str, x: jax.Array, window: Ints, stride: Ints | None, padding: Padding) -> Pool:
     """Check x and the options of a pooling function."""
+    window = sizes_given(where, "window", window)
+    stride = window if stride is None else sizes_given(where, "stride", stride)
     sizes = spatial_sizes(where, x, require_same_rank(where, window=window, stride=stride))
     window = sizes_of(where, "window", window, len(sizes))
-    stride = window if stride is None else sizes_of(where, "stride", stride, len(sizes))
+    stride = sizes_of(where, "stride", stride, len(sizes))
     ones = (1,) * len(sizes)
     pads = pad_pairs(where, padding, sizes, window, stride, ones)
     require(
@@ -127,7 +131,8 @@ def geometry(where: str, x: jax.Array, window: Ints, stride: Ints | None, paddin
         "pad less, or use a larger window",
     )
     require_room(where, (x.shape[0], *padded_sizes(sizes, pads), x.shape[-1]), x.dtype)
-    return Pool(sizes, window, stride, pads, output_sizes(where, sizes, window, stride, ones, pads))
+    outputs = output_sizes(where, sizes, window, stride, ones, pads)
+    return Pool(sizes, window, useful_stride(stride, sizes, pads, outputs), pads, outputs)
 
 
 def spatial_sizes(where: str, x: jax.Array, rank: int | None = None) -> Sizes:

@@ -23,7 +23,7 @@ from fnn.core.sizes import fixed, require_room
 from fnn.ops.pool import spatial_sizes
 from fnn.ops.pool_average import avg_pool
 from fnn.ops.pool_global import global_avg_pool
-from fnn.ops.window import Ints, Sizes, sizes_of
+from fnn.ops.window import Ints, Sizes, require_same_rank, sizes_given, sizes_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def adaptive_avg_pool(x: jax.Array, output_size: Ints) -> jax.Array:
     >>> adaptive_avg_pool(jnp.arange(5.0).reshape(1, 5, 1), 2).ravel().tolist()
     [1.0, 3.0]
     """
-    sizes = spatial_sizes("adaptive_avg_pool", x, len(output_size) if isinstance(output_size, tuple) else None)
+    output_size = sizes_given("adaptive_avg_pool", "output_size", output_size)
+    sizes = spatial_sizes("adaptive_avg_pool", x, require_same_rank("adaptive_avg_pool", output_size=output_size))
     outputs = sizes_of("adaptive_avg_pool", "output_size", output_size, len(sizes))
     require_room("adaptive_avg_pool", (x.shape[0], *outputs, x.shape[-1]), x.dtype)
     pairs = [*zip(sizes, outputs, strict=True)]

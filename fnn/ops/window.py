@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.errors import LARGEST, InputError, described, index_of, require
-from fnn.core.sizes import possible
+from fnn.core.sizes import fixed, possible
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[tuple[int, int]]
@@ -156,6 +156,12 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
         )
         out.append((padded - extent) // s + 1)
     return tuple(out)
+
+
+def useful_stride(stride: Sizes, sizes: Sizes, pads: Pairs, outputs: Sizes) -> Sizes:
+    """The same steps, those that no second window takes cut to the padded input: gradients are made in such blocks."""
+    axes = zip(stride, sizes, pads, outputs, strict=True)
+    return tuple(min(s, n + low + high) if fixed(n, o) and o == 1 else s for s, n, (low, high), o in axes)
 
 
 def integers_of(value: object) -> Sizes | None:

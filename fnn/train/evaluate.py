@@ -42,7 +42,7 @@ def evaluate(
     require_leaves("evaluate", params=params, state=state)
     require_batches("evaluate", batches)
     functions = named_functions("evaluate", metrics)
-    require_alive("evaluate", (params, state))
+    require_alive("evaluate", (params, state), "params and state")
     means, sizes = [], []
     for batch in batches:
         x, labels, n = split_batch("evaluate", batch)

@@ -31,9 +31,9 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         old = signal.getsignal(signal.SIGINT)
         outer = getattr(old, "__self__", None)
-        self._outer = outer if isinstance(outer, Interrupt) else None
-        ours = old is signal.default_int_handler or self._outer is not None
-        if ours and threading.current_thread() is threading.main_thread():
+        main = threading.current_thread() is threading.main_thread()
+        self._outer = outer if main and isinstance(outer, Interrupt) else None
+        if main and (old is signal.default_int_handler or self._outer is not None):
             with suppress(ValueError):  # an interpreter within the process has no signals
                 signal.signal(signal.SIGINT, self._press)
                 self._old = old
@@ -44,6 +44,7 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._old)
         if self._outer is not None and self.pressed:  # a loop in a callback of another: both end
             self._outer.pressed = True
+            self._outer.hard |= self.hard
 
     def _press(self, number: int, frame: Any) -> None:
         if self.pressed:

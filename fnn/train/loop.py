@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import alive
-from fnn.core.errors import require, require_flag
+from fnn.core.errors import InputError, described, require, require_flag
 from fnn.train.arguments import check_fit
 from fnn.train.batch import split_batch
 from fnn.train.finite import verdict
@@ -180,7 +181,7 @@ class _Epoch:
     def complete(self, evaluate: Callable | None) -> None:
         """Evaluate, and write the row of the history."""
         tests = evaluate(self.live.train_state) if evaluate else {}
-        row = self.row({f"test_{name}": float(value) for name, value in tests.items()})
+        row = self.row({f"test_{name}": _number(name, value) for name, value in tests.items()})
         self.live.history.append(row)
         self.display.epoch_ends(row)
 
@@ -190,7 +191,7 @@ class _Epoch:
         at = f"in epoch {self.epoch + 1}/{self.epochs} after {self.steps}{of} steps"
         if done and self.live.history[-1]["epoch"] == self.epoch:
             at = f"after epoch {self.epoch + 1}/{self.epochs}"
-        return f"stopped by Ctrl-C {at}; the state has them all, history the {done} epochs that were completed"
+        return f"stopped by Ctrl-C {at}; the state has them all, history the completed epochs: {done}"
 
     def row(self, tests: dict[str, float]) -> dict[str, float]:
         clash = _RESERVED & (self.sums.keys() | tests.keys()) | self.sums.keys() & tests.keys()
@@ -216,6 +217,14 @@ class _Epoch:
         self.display.step_ends(self.epoch, self._means(), self.examples / (time.perf_counter() - self.start))
 
 
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        fix = "return one number a name"
+        raise InputError("fit", f"evaluate to give a number for {name!r}", described(value), fix) from error
+
+
 def _explain(now: TrainState, x: Any, skipped: int, loss: float, at: str) -> str:
     if math.isfinite(loss):
         return f"{at} was not taken: its loss is {loss:.6g}, but {verdict(now[:3], skipped)}"
@@ -224,7 +233,8 @@ def _explain(now: TrainState, x: Any, skipped: int, loss: float, at: str) -> str
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             fix = "lower the learning rate, or use optax.clip_by_global_norm"
             return f"the loss of {at} is {loss}: parameter {name} is not finite; {fix}"
-    broken = sum(int((~np.isfinite(np.asarray(leaf, np.float64))).sum()) for leaf in jax.tree.leaves(x))
+    numbers = [np.asarray(leaf) for leaf in jax.tree.leaves(x) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    broken = sum(int((~np.isfinite(leaf.astype(np.complex128))).sum()) for leaf in numbers)
     reason = "all parameters and x are finite; look at the labels and the loss, or lower the learning rate"
     if broken:
         reason = f"all parameters are finite, but x of this batch has {broken} entries that are not; clean the data"

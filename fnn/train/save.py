@@ -28,8 +28,8 @@ _TREE = "tree.json"
 _FORMAT = "fnn tree 1"
 _LARGEST_TREE = 1 << 26  # bytes of JSON: a million paths
 _ZIP_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
-    *(EOFError, ValueError, OverflowError, IndexError, KeyError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
+    *(EOFError, ValueError, OverflowError, IndexError, KeyError),
 )
 _NPY_ERRORS = (ValueError, TypeError, SyntaxError, OverflowError, EOFError, tokenize.TokenError, RecursionError)
 _AGAIN = "the file is damaged, or not one that save wrote: take another copy"
@@ -62,7 +62,7 @@ def save(path: str | os.PathLike, tree: Any) -> None:
     text = json.dumps({"format": _FORMAT, "tree": describe(tree, "", arrays), "leaves": len(arrays)})
     side = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".fnn.", delete=False) as file:
             side = Path(file.name)
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(zipfile.ZipInfo(_TREE), text)
@@ -71,7 +71,7 @@ def save(path: str | os.PathLike, tree: Any) -> None:
                         np.lib.format.write_array(member, array, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(side, 0o666 & ~_umask())
+        os.chmod(side, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(side, path)
         side = None
     except OSError as error:
@@ -149,6 +149,8 @@ def _path(where: str, path: Any) -> Path:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise InputError(where, "a path", repr(path), f"it is none: {error}") from error
     require(not folder, where, "a file", f"the folder {path}", "add the name of a file")
+    regular = path.is_file() or not path.exists()
+    require(regular, where, "a regular file", f"a pipe or a device: {path}", "choose a file")
     return path
 
 
@@ -192,8 +194,8 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: di
     if leaf["number"]:
         return array.item() if shape == () else array
     if leaf["key"] is None:
-        return jnp.asarray(array) if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype else array
+        return jax.device_put(array) if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype else array
     try:
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=leaf["key"])
+        return jax.random.wrap_key_data(jax.device_put(array), impl=leaf["key"])
     except (ValueError, TypeError) as error:
         raise _damaged(path, f"a key of kind {leaf['key']!r}: {error}") from error

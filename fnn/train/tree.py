@@ -48,6 +48,7 @@ def describe(tree: Any, path: str, arrays: list[np.ndarray]) -> Any:
 
 def _describe_leaf(leaf: Any, path: str, arrays: list[np.ndarray]) -> dict:
     ok = isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+    ok = ok and not isinstance(leaf, np.ma.MaskedArray)  # its mask would be lost
     require(ok, "save", f"an array for {path}", type(leaf).__name__, "save arrays, numbers and None alone")
     traced = isinstance(leaf, jax.core.Tracer)
     require(
@@ -109,6 +110,10 @@ def compare(path: Path, described: list, like: Any) -> None:
     for name, leaf in described:
         shape, dtype, key = tuple(leaf["shape"]), leaf["dtype"], leaf["key"]
         came[name] = (shape[:-1], key_dtype(key)) if key else (shape, dtype)
+    clash = len(came) < len(described)  # names with slashes that read alike
+    require(
+        not clash, "load", "leaves with different paths", f"{path} with equal ones", "rename keys that hold a slash"
+    )
     wrong = [f"{name} is missing" for name in want if name not in came]
     wrong += [f"{name} is not expected" for name in came if name not in want]
     for name in (name for name in want if name in came):
