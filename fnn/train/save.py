@@ -28,7 +28,7 @@ _TREE = "tree.json"
 _FORMAT = "fnn tree 1"
 _LARGEST_TREE = 1 << 26  # bytes of JSON: a million paths
 _ZIP_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
     *(EOFError, ValueError, OverflowError, IndexError, KeyError),
 )
 _NPY_ERRORS = (ValueError, TypeError, SyntaxError, OverflowError, EOFError, tokenize.TokenError, RecursionError)
@@ -99,7 +99,7 @@ def load(path: str | os.PathLike, like: Any = None) -> Any:
     path = _path("load", path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read(path, archive, like)
+            tree, described, arrays = _read(path, archive, like)
     except OSError as error:
         got = f"{path}: {error.strerror or error}"
         raise InputError("load", "a file that can be read", got, "pass the path that save was given") from error
@@ -107,9 +107,14 @@ def load(path: str | os.PathLike, like: Any = None) -> Any:
         raise
     except _ZIP_ERRORS as error:  # what zipfile and its helpers raise for bytes that are no archive
         raise _damaged(path, str(error)) from error
+    leaves = [_leaf(path, array, leaf) for array, (_, leaf) in zip(arrays, described, strict=True)]
+    if like is not None:
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return build(tree, iter(leaves))
 
 
-def _read(path: Path, archive: zipfile.ZipFile, like: Any) -> Any:
+def _read(path: Path, archive: zipfile.ZipFile, like: Any) -> tuple[Any, list, list[np.ndarray]]:
+    """The description of the tree, that of each leaf, and their bits, after all checks."""
     infos = {info.filename: info for info in archive.infolist()}
     size = path.stat().st_size
     whole = len(infos) == len(archive.infolist()) and _TREE in infos
@@ -135,10 +140,8 @@ def _read(path: Path, archive: zipfile.ZipFile, like: Any) -> Any:
     elif nodes:
         fix = "pass like=, a tree of the same structure, for example train.init_state(...)"
         raise InputError("load", "the structure of the tree", f"{path} with a {nodes[0]}", fix)
-    leaves = [_array(path, archive, infos[f"{i}.npy"], leaf) for i, (_, leaf) in enumerate(described)]
-    if like is not None:
-        return jax.tree.unflatten(jax.tree.structure(like), leaves)
-    return build(head["tree"], iter(leaves))
+    arrays = [_array(path, archive, infos[f"{i}.npy"], leaf) for i, (_, leaf) in enumerate(described)]
+    return head["tree"], described, arrays
 
 
 def _path(where: str, path: Any) -> Path:
@@ -174,7 +177,7 @@ def _damaged(path: Path, reason: str) -> InputError:
     return InputError("load", "a file that save wrote", f"{path}: {reason}", _AGAIN)
 
 
-def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: dict) -> Any:
+def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: dict) -> np.ndarray:
     bits = np.dtype(np.uint16 if leaf["dtype"] == "bfloat16" else leaf["dtype"])
     shape = tuple(leaf["shape"])
     if math.prod(shape) * bits.itemsize > info.file_size:  # before anything of this size is asked for
@@ -190,9 +193,12 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: di
     if header != (shape, False, bits.newbyteorder("<")) or rest != math.prod(shape) * bits.itemsize:
         raise _damaged(path, f"{info.filename} holds {header} and {rest} bytes, not {leaf['dtype']} {shape}")
     array = np.frombuffer(file.read(), bits.newbyteorder("<")).reshape(shape).astype(bits)
-    array = array.view(jnp.bfloat16) if leaf["dtype"] == "bfloat16" else array
+    return array.view(jnp.bfloat16) if leaf["dtype"] == "bfloat16" else array
+
+
+def _leaf(path: Path, array: np.ndarray, leaf: dict) -> Any:
     if leaf["number"]:
-        return array.item() if shape == () else array
+        return array.item() if array.shape == () else array
     if leaf["key"] is None:
         return jax.device_put(array) if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype else array
     try:
