@@ -5,7 +5,6 @@ for a large dense network. There the gradient is read once, and the update of ar
 more.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -99,7 +98,7 @@ class _Look:
 
     def __init__(self, arrays: Any):
         arrays = [(number, jnp.abs(a)) for number, a in arrays if _inexact(a)]
-        wide = functools.reduce(jnp.promote_types, (a.dtype for _, a in arrays), jnp.dtype("float32"))
+        wide = max((wide_dtype(a) for _, a in arrays), key=lambda dtype: dtype.itemsize)
         whole = whole_batch(*(a for _, a in arrays))
         parts = [a.reshape(-1) if whole and a.size <= _JOINED else jnp.max(a, initial=0)[None] for _, a in arrays]
         self.numbers, self.ends = np.array([n for n, _ in arrays]), np.cumsum([part.size for part in parts])
