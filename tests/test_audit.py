@@ -144,7 +144,7 @@ class TestBisect:
     def test_a_model_without_rules(self):
         net = fnn.lift(lambda p, x: x @ p["w"], lambda key, x: {"w": jnp.ones((3, 2))})
         params, state = net.init(jax.random.key(0), X)
-        result = bisect(net, params, state, BATCH, lambda y, t: (y - t) ** 2)
+        result = bisect(net, params, state, BATCH, lambda y, t: ((y - t) ** 2).mean(-1))
         assert result
         assert str(result).endswith("The model uses no rule.")
 

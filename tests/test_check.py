@@ -19,7 +19,7 @@ PARAMS, STATE = NET.init(jax.random.key(0), X)
 
 
 def squared(y, t):
-    return (y - t) ** 2
+    return ((y - t) ** 2).mean(-1)
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ class TestCompare:
             check.compare(NET, PARAMS, STATE, (X, T), 3)
         with pytest.raises(fnn.InputError, match="compare expected a Layer for layer; got 'net'"):
             check.compare("net", PARAMS, STATE, (X, T), squared)
-        with pytest.raises(fnn.InputError, match="a loss of floating-point numbers; got int32"):
+        with pytest.raises(fnn.InputError, match="loss to give a floating-point array; got int32"):
             check.compare(NET, PARAMS, STATE, (X, T), lambda y, t: jnp.argmax(y, -1))
 
 
