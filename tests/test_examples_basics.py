@@ -105,6 +105,7 @@ class TestMlpBackprop:
         np.testing.assert_allclose(z, network.apply(params, state, x)[0], atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", [perceptron_logistic, mlp_backprop])
 def test_the_same_seed_gives_the_same_numbers(module):
     first, second, other = (numbers(module.main(["--epochs", "1", "--seed", seed])) for seed in "112")

@@ -43,6 +43,7 @@ def test_it_learns_compares_and_draws(tmp_path):
     assert all(path.stat().st_size > 5_000 for path in tmp_path.glob("*.png"))
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(example, tmp_path, monkeypatch):
     monkeypatch.setattr(example, "compare_gradients", lambda *args: None)
     monkeypatch.setattr(example, "draw", lambda *args: None)

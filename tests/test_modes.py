@@ -52,7 +52,7 @@ MODES = {
     "transfer_guard": (lambda: jax.transfer_guard("disallow"), compiled),
     "x64": (lambda: jax.enable_x64(True), traced),
 }
-QUICK = ("rank_promotion", "dtype_promotion")
+QUICK = ("dtype_promotion",)
 each_mode = pytest.mark.parametrize(
     "mode", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in MODES]
 )
