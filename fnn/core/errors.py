@@ -90,6 +90,13 @@ def require_array(where: str, name: str, value: object) -> None:
     require(ok, where, f"an array of numbers for {name}", described(value), "convert it, for example with jnp.asarray")
 
 
+def require_real_array(where: str, name: str, value: object) -> None:
+    """Refuse all but an array of integers, or of floating-point numbers in which fnn computes."""
+    require_array(where, name, value)
+    ok = is_floating(value.dtype) or jnp.issubdtype(value.dtype, jnp.integer)
+    require(ok, where, f"real numbers for {name}", described(value), f"convert it: {name}.astype(jnp.float32)")
+
+
 def require_leaves(where: str, **trees: object) -> None:
     """Refuse trees with a leaf that is neither an array nor a Python number: what jit, scan and checkpoint take."""
     for name, tree in trees.items():

@@ -7,10 +7,17 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.combinators import serial
-from fnn.core.errors import InputError, integer, require, require_array, require_flag, require_float_spec
+from fnn.core.errors import (
+    InputError,
+    integer,
+    require,
+    require_array,
+    require_flag,
+    require_float_spec,
+    require_real_array,
+)
 from fnn.core.layer import Layer, Params, Spec, lift, require_shape, weights
 from fnn.layers.initial import he_normal, initial, require_initializers
-from fnn.ops.filter_pool import require_filter
 from fnn.ops.pad import MODES
 from fnn.ops.window import (
     Ints,
@@ -177,7 +184,7 @@ def conv_transpose(
 
 def filter_pool(filter: jax.Array, *, stride: Ints | None = None, padding: Padding = "VALID") -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, C): pool each channel with fixed weights, as `fnn.ops.filter_pool` says."""
-    require_filter(filter)
+    require_real_array("filter_pool", "filter", filter)
     require(1 <= filter.ndim <= 3, "filter_pool", "a filter of 1 to 3 axes", filter.shape, "drop axes of size 1")
     _, stride, padding, _ = _options(
         "filter_pool", filter.shape, filter.shape if stride is None else stride, padding, 1

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.core.errors import InputError, is_floating, require, require_array, require_floats
+from fnn.core.errors import InputError, require_floats, require_real_array
 from fnn.ops.conv import conv
 from fnn.ops.window import Padding, missing_axis
 
@@ -35,7 +35,7 @@ def filter_pool(
     (1, 2, 2, 3)
     """
     require_floats("filter_pool", x=x)
-    require_filter(filter)
+    require_real_array("filter_pool", "filter", filter)
     if filter.ndim != x.ndim - 2:
         expected = f"x of shape (N, *spatial, C) with as many spatial axes as the filter {filter.shape}"
         raise InputError("filter_pool", expected, f"x of shape {x.shape}", missing_axis(x.shape, filter.ndim))
@@ -43,10 +43,3 @@ def filter_pool(
     kernel = jnp.broadcast_to(filter[..., None, None], (*filter.shape, 1, c)).astype(x.dtype)
     stride = filter.shape if stride is None else stride
     return conv(x, lax.stop_gradient(kernel), stride=stride, padding=padding, groups=c)
-
-
-def require_filter(filter: jax.Array) -> None:
-    """Refuse what is no array of real weights."""
-    require_array("filter_pool", "filter", filter)
-    ok = is_floating(filter.dtype) or jnp.issubdtype(filter.dtype, jnp.integer)
-    require(ok, "filter_pool", "a filter of real numbers", f"{filter.dtype}", "convert it with .astype(jnp.float32)")

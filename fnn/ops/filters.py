@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import LARGEST, described, index_of, integer, real, require, require_array
+from fnn.core.errors import LARGEST, described, index_of, integer, real, require, require_real_array
 from fnn.core.sizes import require_room
 from fnn.ops.window import integers_of
 
@@ -147,7 +147,7 @@ def depthwise_kernel(filter: jax.Array, channels: int) -> jax.Array:
     >>> depthwise_kernel(box(3), 4).shape
     (3, 3, 1, 4)
     """
-    require_array("depthwise_kernel", "filter", filter)
+    require_real_array("depthwise_kernel", "filter", filter)
     filter = jnp.asarray(filter)
     require(filter.ndim >= 1, "depthwise_kernel", "a filter such as (h, w)", filter.shape, "give it spatial axes")
     channels = integer("depthwise_kernel", "channels", channels, fix="pass the image's last axis, x.shape[-1]")
