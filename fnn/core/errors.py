@@ -31,9 +31,9 @@ class InputError(ValueError):
       path: names of the enclosing layers, outermost first; combinators fill it while the error travels up.
     """
 
-    def __init__(self, where: str, expected: str, got: str, fix: str):
-        super().__init__(where, expected, got, fix)
-        self.where, self.expected, self.got, self.fix = where, expected, got, fix
+    def __init__(self, where: str, expected: str, got: object, fix: str):
+        super().__init__(where, expected, str(got), fix)
+        self.where, self.expected, self.got, self.fix = self.args
         self.path: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ def inside(name: str) -> Iterator[None]:
 def require(ok: bool, where: str, expected: str, got: object, fix: str) -> None:
     """Raise `InputError` unless `ok`."""
     if not ok:
-        raise InputError(where, expected, str(got), fix)
+        raise InputError(where, expected, got, fix)
 
 
 def given(**arrays: object) -> dict[str, object]:
@@ -110,7 +110,7 @@ def require_float_spec(where: str, x: object) -> None:
     """Refuse an example input that is not the spec of one floating-point array."""
     if not isinstance(x, jax.ShapeDtypeStruct):
         n = len(jax.tree.leaves(x))
-        got = f"a {type(x).__name__} of {n}" if n else described(x)
+        got = f"a {type(x).__name__} of {n}" if n else str(described(x))
         raise InputError(where, "one array for x", got, "pass one array, or pick a part of the tree with fnn.lift")
     if not is_floating(x.dtype):
         raise _no_floats(where, "x", x)
@@ -212,24 +212,42 @@ def number_of(value: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def described(value: object) -> str:
-    """value for a message: what kind of thing it is, in a line however large it is."""
-    if isinstance(value, jax.core.Tracer):
-        return f"a traced {value.dtype} of shape {value.shape}, whose value is not known here"
-    if isinstance(value, jax.Array | np.ndarray) and value.ndim:
-        return f"an array, {value.dtype} of shape {value.shape}"
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    if callable(value) and hasattr(value, "__name__"):
-        return f"the function {value.__name__}"
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # whatever the caller's own __repr__ raises must not hide our message
-        text = f"something of type {type(value).__name__}"
-    if len(text) <= _LONGEST:
-        return text
-    size = f" of {len(value)}" if hasattr(value, "__len__") else f", {text[:_LONGEST]}..."
-    return f"a {type(value).__name__}{size}"
+class described:  # noqa: N801 - reads as the words that it becomes
+    """A value in a message: what kind of thing it is, in a line however large it is.
+
+    The words are made when the message is, so that what a step hands over is not written out each time it is right.
+    """
+
+    def __init__(self, value: object):
+        self.value = value
+
+    def __str__(self) -> str:
+        value = self.value
+        if isinstance(value, jax.core.Tracer):
+            return f"a traced {value.dtype} of shape {value.shape}, whose value is not known here"
+        if _is_array(value):
+            return f"an array, {value.dtype} of shape {value.shape}"
+        if isinstance(value, type):
+            return f"the class {value.__name__}"
+        if callable(value) and hasattr(value, "__name__"):
+            return f"the function {value.__name__}"
+        try:
+            text = "" if _holds_arrays(value) else " ".join(repr(value).split())
+        except Exception:  # whatever the caller's own __repr__ raises must not hide our message
+            text = f"something of type {type(value).__name__}"
+        if text and len(text) <= _LONGEST:
+            return text
+        size = f" of {len(value)}" if hasattr(value, "__len__") else f", {text[:_LONGEST]}..."
+        return f"a {type(value).__name__}{size}"
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, jax.Array | np.ndarray) and bool(value.ndim)
+
+
+def _holds_arrays(value: object) -> bool:
+    """Whether writing value out would write arrays out, or wait for them: a state may fill a GPU."""
+    return isinstance(value, tuple | list | dict) and any(map(_is_array, jax.tree.leaves(value)))
 
 
 def _takes(f: Callable, args: tuple[str, ...], keywords: tuple[str, ...]) -> bool:
@@ -266,7 +284,7 @@ def _wrong_number(where: str, expected: str, value: object, fix: str) -> InputEr
 
 
 def _kind(value: object) -> str:
-    return described(value) if isinstance(value, type) or value is None else kind_name(value)
+    return str(described(value)) if isinstance(value, type) or value is None else kind_name(value)
 
 
 def kind_name(value: object) -> str:

@@ -206,7 +206,7 @@ def _is_dict(tree: Any) -> bool:
 
 
 def _outline(came: Any) -> str:
-    return f"a tuple of {len(came)}" if isinstance(came, tuple) else described(came)
+    return f"a tuple of {len(came)}" if isinstance(came, tuple) else str(described(came))
 
 
 def require_shape(where: str, name: str, array: Any, shape: Sequence[int | None]) -> None:
