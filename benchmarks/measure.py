@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import rounds
 from benchmarks.machine import DISTURBED, Copying, Others, load_average
-from benchmarks.networks.agree import differences, tolerances
+from benchmarks.networks.agree import GRADIENT_TOLERANCE, MOST, differences, tolerances
 from benchmarks.worker import ProgramError, Worker
 
 REFERENCE = "fnn, hand"  # ratios are to this one
@@ -45,6 +45,9 @@ def measure(
     cap: float = rounds.CAP_SECONDS,
     turn_seconds: float = rounds.TURN_SECONDS,
     nudges: int = 0,
+    least: float = GRADIENT_TOLERANCE,
+    most: float = MOST,
+    sample: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict:
     """The record of one subject: a dict for JSON.
@@ -57,12 +60,15 @@ def measure(
       turn_seconds: about how long a turn takes.
       nudges: how often the first program of `TRUTH` repeats its first step with a nudged input, to learn how far
         rounding alone may move each gradient; see `benchmarks.networks.agree`.
+      least: what gradients may differ by in any case, relative to their norm.
+      most: what they may differ by at most, however far a nudge moves them.
+      sample: how many numbers of each gradient are compared; None: all.
       say: receives lines of progress.
     """
     record = {"name": name, "reference": REFERENCE, "load_before": load_average()}
     for each in programs:
         _try(each, "build", source=source, name=name, library=each.library, variant=each.variant)
-    _require_equal(programs, nudges)
+    _require_equal(programs, nudges, least, most, sample)
     for each in programs:
         costs = _try(each, "prepare")
         if each.error is None:
@@ -109,7 +115,7 @@ def _try(program: Program, do: str, **request):
         return None
 
 
-def _require_equal(programs: Sequence[Program], nudges: int) -> None:
+def _require_equal(programs: Sequence[Program], nudges: int, least: float, most: float, sample: int | None) -> None:
     """Compare every program with the truth: loss and first gradient. Those that differ are out before any timing."""
     truth = None
     order = sorted(programs, key=lambda each: TRUTH.index(each.label) if each.label in TRUTH else len(TRUTH))
@@ -117,7 +123,7 @@ def _require_equal(programs: Sequence[Program], nudges: int) -> None:
         path = Path(folder) / "gradient.npz"
 
         def first(each: Program, **nudge: int) -> tuple[float, dict] | None:
-            loss = _try(each, "first", path=str(path), **nudge)
+            loss = _try(each, "first", path=str(path), most=sample, **nudge)
             if loss is None:
                 return None
             with np.load(path) as stored:
@@ -133,7 +139,7 @@ def _require_equal(programs: Sequence[Program], nudges: int) -> None:
             if truth is None:
                 truth = got
                 nudged = [first(each, nudge=seed) for seed in range(nudges)]
-                allowed = tolerances(truth, filter(None, nudged))
+                allowed = tolerances(truth, filter(None, nudged), least, most)
             errors = differences(got, truth)
             over = {name: error for name, error in errors.items() if not error <= allowed.get(name, 0.0)}  # or NaN
             loss_error = errors.pop("loss")

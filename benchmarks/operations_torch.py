@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.networks.in_torch import device, temporary
 from benchmarks.networks.nodes import NotSupported
 from benchmarks.operations import Costs, Operation
 
@@ -87,7 +88,7 @@ def from_torch(t: torch.Tensor, form: str, groups: int = 1) -> np.ndarray:
         t = t.movedim((0, 1), (-1, -2))
     elif form == "transposed kernel":
         t = t.unflatten(0, (groups, -1)).movedim((0, 1, 2), (-2, -3, -1)).flatten(-2)
-    return t.detach().contiguous().numpy()
+    return t.detach().contiguous().float().cpu().numpy()
 
 
 class InTorch:
@@ -102,23 +103,27 @@ class InTorch:
         last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(rank)
         if variant == "channels last" and not (image and last):
             raise NotSupported("PyTorch has channels last for images of two or three axes.")
+        self._device, self._dtype = device(), getattr(torch, operation.dtype)
         self._memory = last if variant == "channels last" else torch.contiguous_format
         kernel = {"conv": "kernel", "conv_transpose": "transposed kernel", "dense": "matrix"}.get(operation.op)
         self._forms = {name: kernel if name == "kernel" else "image" for name in operation.shapes}
         self._forms = {name: form if image or form == "matrix" else "plain" for name, form in self._forms.items()}
         self._output, self._groups = "image" if image else "plain", operation.options.get("groups", 1)
         self._arguments = [
-            self._laid_out(to_torch(a, self._forms[name], self._groups)).requires_grad_()
+            self._laid_out(self._held(to_torch(a, self._forms[name], self._groups))).requires_grad_()
             for name, a in operation.data().items()
         ]
-        fixed = [to_torch(a, "plain") for a in operation.fixed.values()]
+        fixed = [to_torch(a, "plain").to(self._device) for a in operation.fixed.values()]
         self._function = lambda *arguments: function(*arguments, *fixed, **operation.options)
         with torch.no_grad():
             y = from_torch(self._function(*self._arguments), self._output)
-        self._dy = self._laid_out(to_torch(operation.cotangent(y.shape), self._output))
+        self._dy = self._laid_out(self._held(to_torch(operation.cotangent(y.shape), self._output)))
         if variant == "compiled":
             torch.compiler.reset()  # all operations are one lambda, of which few versions may be compiled
             self._function = torch.compile(self._function, dynamic=False)
+
+    def _held(self, t: torch.Tensor) -> torch.Tensor:
+        return t.to(self._device, self._dtype)
 
     def _laid_out(self, t: torch.Tensor) -> torch.Tensor:
         ranked = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(self._memory)
@@ -130,7 +135,7 @@ class InTorch:
 
     def prepare(self) -> Costs:
         """Eager programs have nothing to compile, and a compiled one has done it in its first step."""
-        return Costs()
+        return Costs(temp_bytes=temporary(self._device, self._step))
 
     def first(self) -> tuple[float, dict[str, np.ndarray]]:
         """Mean size of the output; the output and the gradients by name, in neutral layout."""
@@ -145,4 +150,6 @@ class InTorch:
         start = time.perf_counter()
         for _ in range(steps):
             self._step()
+        if self._device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - start

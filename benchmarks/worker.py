@@ -4,7 +4,7 @@ It is spoken to in JSON lines:
 
     {"do": "build", "label": ..., "source": module, "name": ..., "library": ..., "variant": ...}
     {"do": "first", "label": ..., "path": file.npz}    loss; the gradient goes into the file; with "nudge", a seed, of
-                                                        a slightly changed input
+                                                        a slightly changed input; with "most", so many numbers of each
     {"do": "prepare", "label": ...}                     costs of compiling
     {"do": "run", "label": ..., "steps": n}             seconds of n steps; with "warm", after one that is not timed
     {"do": "forget"}                                    drops all programs
@@ -34,6 +34,9 @@ LONGEST = 300  # letters of an error that go into the report
 # glibc then takes pieces of up to 32 MiB, its limit, from a heap that keeps up to 1 GiB. Other C libraries ignore it.
 KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
+# The processes of a measurement share the GPU: JAX must not take its memory at once.
+SHARING = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
 
 class ProgramError(Exception):
     """A program could not do what it was asked; the message is one sentence for the report."""
@@ -44,23 +47,26 @@ class Worker:
 
     Args:
       *words: "jax" to compile something first, "torch" and the number of threads, or nothing.
+      platform: where its programs run, "cpu" or "cuda".
       patience: seconds that one request may take; then the process is ended.
       keeps_memory: whether the C library keeps freed memory for itself. Given back, it costs a page fault for every
         4 KiB that the next step touches.
     """
 
-    def __init__(self, *words: str, patience: float = PATIENCE_SECONDS, keeps_memory: bool = False):
+    def __init__(
+        self, *words: str, platform: str = "cpu", patience: float = PATIENCE_SECONDS, keeps_memory: bool = False
+    ):
         self._words = words
-        self._memory = KEEPING if keeps_memory else {}
+        self._memory = (KEEPING if keeps_memory else {}) | {"JAX_PLATFORMS": platform} | SHARING
         self._patience = patience
         self._start()
 
     def _start(self) -> None:
-        # All run at the defaults of XLA and of the C library, and on the processor, also where JAX would find a GPU.
+        # All run at the defaults of XLA and of the C library, and where they are told, whatever JAX would choose.
         environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", *KEEPING)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *self._words],
-            env={**environment, **self._memory, "JAX_PLATFORMS": "cpu"},
+            env={**environment, **self._memory},
             cwd=Path(__file__).parent.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -142,7 +148,8 @@ def obey(programs: dict[str, Any], request: dict[str, Any]) -> Any:
     elif do == "first":
         nudge = {"nudge": request["nudge"]} if "nudge" in request else {}
         loss, gradient = programs[label].first(**nudge)
-        np.savez(request["path"], **{name: np.asarray(leaf) for name, leaf in gradient.items()})
+        most = request.get("most")
+        np.savez(request["path"], **{name: _sample(np.asarray(leaf), most) for name, leaf in gradient.items()})
         return float(loss)
     elif do == "prepare":
         return dataclasses.asdict(programs[label].prepare())
@@ -156,6 +163,13 @@ def obey(programs: dict[str, Any], request: dict[str, Any]) -> Any:
     else:
         raise ValueError(f"unknown request {do!r}")
     return None
+
+
+def _sample(a: np.ndarray, most: int | None) -> np.ndarray:
+    """At most so many numbers of an array, the same ones of each array of that size."""
+    if most is None or a.size <= most:
+        return a
+    return a.reshape(-1)[np.random.default_rng(0).integers(a.size, size=most)]
 
 
 def warm_up() -> None:
@@ -193,4 +207,7 @@ if __name__ == "__main__":
             import torch
 
             torch.set_num_threads(int(threads))
+            # What JAX does on a GPU by default; both pick the fastest algorithm by trying.
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
     serve()

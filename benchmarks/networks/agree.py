@@ -20,7 +20,7 @@ LOSS_TOLERANCE = 1e-4  # relative; float32 sums in another order stay a hundred 
 GRADIENT_TOLERANCE = 1e-3  # of a leaf's norm, where no kink is near; a wrong layout, padding or scale moves it by 1e-1
 NUDGES = 3  # flips are rare events: one nudge may see none
 _ROOM = 3  # what rounding does, at most, in units of the largest of three larger disturbances
-_MOST = 0.05  # where a nudge moves a leaf further than this, nothing could be told from it
+MOST = 0.05  # where a nudge moves a leaf further than this, nothing could be told from it
 
 
 class Disagreement(Exception):  # noqa: N818
@@ -41,12 +41,20 @@ def differences(got: tuple[float, Weights], want: tuple[float, Weights]) -> dict
     return found
 
 
-def tolerances(want: tuple[float, Weights], nudged: Iterable[tuple[float, Weights]]) -> dict[str, float]:
-    """How much loss and gradient leaves may differ from `want`, given what nudged inputs make of them."""
+def tolerances(
+    want: tuple[float, Weights],
+    nudged: Iterable[tuple[float, Weights]],
+    least: float = GRADIENT_TOLERANCE,
+    most: float = MOST,
+) -> dict[str, float]:
+    """How much loss and gradient leaves may differ from `want`, given what nudged inputs make of them.
+
+    A leaf may differ by `least` in any case, the loss by a tenth of that, and none by more than `most`.
+    """
     moved = [differences(each, want) for each in nudged]
-    by_leaf = {path: max([GRADIENT_TOLERANCE, *(_ROOM * found[path] for found in moved)]) for path in want[1]}
-    allowed = {path: min(_MOST, tolerance) for path, tolerance in by_leaf.items()}
-    return {"loss": LOSS_TOLERANCE} | allowed
+    by_leaf = {path: max([least, *(_ROOM * found[path] for found in moved)]) for path in want[1]}
+    allowed = {path: min(most, tolerance) for path, tolerance in by_leaf.items()}
+    return {"loss": least * LOSS_TOLERANCE / GRADIENT_TOLERANCE} | allowed
 
 
 def tolerances_of(reference: JaxProgram) -> dict[str, float]:

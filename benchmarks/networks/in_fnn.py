@@ -23,7 +23,7 @@ class FnnProgram(JaxProgram):
         mode, _, more = variant.partition(", ")
         if more == "memory kept" and not train.keep_memory():
             raise nodes.NotSupported("this C library gives freed memory back.")
-        layer = model(network.places())
+        layer = computing(model(network.places()), network.dtype)
         loss = fnn.squared_error if network.classes is None else fnn.softmax_cross_entropy
         optimizer = optax.sgd(LEARNING_RATE, SGD_MOMENTUM)
         self._mode = mode
@@ -36,7 +36,7 @@ class FnnProgram(JaxProgram):
         assert same, "the description and fnn's layers name or shape their parameters in different ways"
         self._start = jax.tree.map(np.array, fresh._replace(params=params, key=jax.random.key_data(fresh.key)))
         self._read = lambda state: neutral_tree(template, state.opt_state[0].trace)
-        self._state, self._costs = None, None
+        self._state, self._costs, self._nudge = None, None, network.nudge
 
     def _begin(self) -> train.TrainState:
         state = jax.tree.map(jnp.array, self._start)
@@ -67,6 +67,23 @@ def slots(network: Network) -> dict:
             inner = inner.setdefault(parent, {})
         inner[name] = Slot(path)
     return tree
+
+
+def computing(layer: fnn.Layer, dtype: str) -> fnn.Layer:
+    """The layer computing in `dtype`: its parameters and x are converted on the way in, y back on the way out."""
+    if dtype == "float32":
+        return layer
+
+    def apply(params, state, x, **given):
+        y, state = layer.apply(carried(params, dtype), state, x.astype(dtype), **given)
+        return y.astype(x.dtype), state
+
+    return fnn.Layer(layer.init, apply, name=layer.name)
+
+
+def carried(tree: Any, dtype: str) -> Any:
+    """The arrays of a tree in another floating dtype, for any JAX library."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
 def model(places: list[Place]) -> fnn.Layer:

@@ -3,6 +3,7 @@
 The optimiser is the fused SGD, one kernel for all parameters; gradients are set to None between steps.
 """
 
+import os
 import time
 from collections.abc import Callable
 
@@ -33,6 +34,23 @@ def build(network: Network, variant: str) -> "TorchProgram":
     return TorchProgram(network, variant)
 
 
+def device() -> str:
+    """ "cuda" in a process that was given a GPU (see `benchmarks.worker`), else "cpu"."""
+    return "cuda" if os.environ.get("JAX_PLATFORMS") == "cuda" else "cpu"
+
+
+def temporary(device: str, step: Callable[[], object]) -> int | None:
+    """Bytes that one step takes on a GPU beyond what is alive before it; None on a CPU, which does not tell."""
+    if device == "cpu":
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
 class TorchProgram:
     """A `Program` of PyTorch."""
 
@@ -41,13 +59,14 @@ class TorchProgram:
         # The compiler is given the layout that its own documentation advises for convolutions.
         layout = torch.contiguous_format if variant == "contiguous" else torch.channels_last
         self._slots: Slots = []
-        self._model = _chain(network.places(), self._slots).to(memory_format=layout)
+        self._device = device()
+        self._model = _chain(network.places(), self._slots).to(self._device, memory_format=layout)
         assert len(self._slots) == len(list(self._model.parameters())), "a parameter of torch has no slot"
         self._weights = draw_weights(network)
         x, labels = draw_batch(network)
-        x = torch.from_numpy(x)
+        x = torch.from_numpy(x).to(self._device)
         self._x = x.permute(0, 3, 1, 2).contiguous(memory_format=layout) if x.ndim == 4 else x
-        self._labels = self._x if network.classes is None else torch.from_numpy(labels).long()
+        self._labels = self._x if network.classes is None else torch.from_numpy(labels).long().to(self._device)
         self._forward = torch.compile(self._loss) if self._compiled else self._loss
         self._optimizer, self._costs = None, None
 
@@ -58,8 +77,8 @@ class TorchProgram:
             start = time.perf_counter()
             self._step()
             seconds = time.perf_counter() - start
+            self._costs = Costs(None, seconds if self._compiled else 0.0, temporary(self._device, self._step))
             self._begin()
-            self._costs = Costs(None, seconds if self._compiled else 0.0)
         return self._costs
 
     def first(self) -> tuple[float, Weights]:
@@ -67,7 +86,7 @@ class TorchProgram:
         self.prepare()
         self._begin()
         loss = float(self._step())
-        buffers = {slot: self._optimizer.state[p]["momentum_buffer"].numpy() for slot, p in self._slots}
+        buffers = {slot: self._optimizer.state[p]["momentum_buffer"].cpu().numpy() for slot, p in self._slots}
         gradient = {path: array.copy() for path, array in neutral(buffers).items()}
         self._begin()
         return loss, gradient
@@ -92,7 +111,10 @@ class TorchProgram:
         self._optimizer = torch.optim.SGD(parameters, LEARNING_RATE, SGD_MOMENTUM, fused=True)
 
     def _loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        y = self._model(x)
+        half = self._network.dtype != "float32"
+        with torch.autocast(self._device, getattr(torch, self._network.dtype), enabled=half):
+            y = self._model(x)
+        y = y.float()
         return functional.mse_loss(y, labels) if self._network.classes is None else functional.cross_entropy(y, labels)
 
     def _step(self) -> torch.Tensor:

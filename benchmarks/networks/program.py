@@ -16,7 +16,6 @@ from benchmarks.networks.zoo import Network
 
 LEARNING_RATE = 1e-3  # every network stays finite for hundreds of steps
 SGD_MOMENTUM = 0.9
-NUDGE = 1e-5  # relative change of x that `first` makes on request: a hundred times its rounding
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class JaxProgram:
         self._start = [np.array(leaf) for leaf in leaves]
         self._read = lambda leaves: neutral_tree(template, momentum(jax.tree.unflatten(tree, leaves)))
         self._batch = tuple(jax.device_put(layout(part) if part.ndim > 1 else part) for part in draw_batch(network))
-        self._state, self._costs = None, None
+        self._state, self._costs, self._nudge = None, None, network.nudge
         self._jitted = jax.jit(flat, donate_argnums=0)
         if tuned:
             from fnn.train import compiler_options
@@ -131,12 +130,12 @@ class JaxProgram:
         return self._lower(self._begin()).compile().as_text()
 
     def first(self, nudge: int | None = None) -> tuple[float, Weights]:
-        """As `Program.first`; with a seed `nudge`, every entry of x is first changed by about `NUDGE` of its size."""
+        """As `Program.first`; with a seed `nudge`, every entry of x is first changed by about `network.nudge` of it."""
         self.prepare()
         batch = self._batch
         if nudge is not None:
             noise = np.random.default_rng(nudge).standard_normal(batch[0].shape, np.float32)
-            self._batch = (batch[0] * (1 + np.float32(NUDGE) * noise), batch[1])
+            self._batch = (batch[0] * (1 + np.float32(self._nudge) * noise), batch[1])
         state, loss = self._call(self._begin())
         self._batch = batch
         gradient = self._read(state)
@@ -183,7 +182,12 @@ def peer(
     optimizer = optax.sgd(LEARNING_RATE, SGD_MOMENTUM)
 
     def objective(params: Any, other: Any, x: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
-        y, other = forward(params, other, x)
+        if network.dtype == "float32":
+            y, other = forward(params, other, x)
+        else:  # as fnn's: parameters and x are converted on the way in, y back on the way out
+            half = jax.tree.map(lambda leaf: leaf.astype(network.dtype), params)
+            y, other = forward(half, other, x.astype(network.dtype))
+            y = y.astype(x.dtype)
         if network.classes is None:
             return ((y - labels) ** 2).mean(), other
         return optax.softmax_cross_entropy_with_integer_labels(y, labels).mean(), other

@@ -39,6 +39,9 @@ class Network:
       input: shape of a batch, (N, H, W, C) or (N, C).
       classes: labels are in [0, classes), the loss is softmax cross-entropy; None: the squared error from its input.
       layers: the chain of nodes.
+      dtype: what the layers compute in; parameters, loss and optimiser stay float32.
+      nudge: the relative change of x that shows how far rounding may move a gradient: a hundred times x's rounding, as
+        many times that of the products where they are coarser.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Network:
     input: Shape
     classes: int | None
     layers: tuple[Node, ...]
+    dtype: str = "float32"
+    nudge: float = 1e-5
 
     def with_batch(self, batch: int | None) -> "Network":
         """The same network on batches of another size; None keeps it."""
