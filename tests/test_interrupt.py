@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import fnn
-from fnn import train
+from fnn import check, inspect, train
 from fnn.core.alive import alive
 
 LAYER, OPTIMIZER = fnn.dense(1), optax.sgd(0.1)
@@ -144,6 +144,7 @@ def test_a_state_lost_in_a_step_is_said_to_be():
 def test_a_donated_state_is_one_sentence_anywhere(tmp_path):
     now = start()
     STEP(now, BATCH)
+    kernel = now.params["kernel"]
     for call in (
         lambda: STEP(now, BATCH),
         lambda: STEP(now._replace(step=jnp.int32(0)), BATCH),
@@ -151,6 +152,18 @@ def test_a_donated_state_is_one_sentence_anywhere(tmp_path):
         lambda: train.fit(STEP, now, [BATCH]),
         lambda: train.evaluate(LAYER, now.params, now.state, [BATCH], {}),
         lambda: train.save(tmp_path / "x", now),
+        lambda: LAYER.apply(now.params, now.state, BATCH[0]),
+        lambda: fnn.serial(LAYER).apply({"00_dense": now.params}, {}, BATCH[0]),
+        lambda: fnn.ops.relu(kernel),
+        lambda: fnn.l2_penalty(now.params),
+        lambda: inspect.activations(LAYER, now.params, now.state, BATCH[0]),
+        lambda: inspect.plot_filters(kernel),
+        lambda: inspect.plot_feature_maps(np.ones((4, 4)), {"a": kernel}),
+        lambda: check.compare(LAYER, now.params, now.state, BATCH, fnn.squared_error),
+        lambda: check.bisect(LAYER, now.params, now.state, BATCH, fnn.squared_error),
+        lambda: check.audit(LAYER, now.params, now.state, BATCH, fnn.squared_error),
+        lambda: check.check_vjp(fnn.ops.relu, kernel),
+        lambda: check.plot_gradient_norms(now.params),
     ):
         with pytest.raises(fnn.InputError, match=r"with live arrays; got one that was donated to an earlier step"):
             call()
@@ -158,7 +171,7 @@ def test_a_donated_state_is_one_sentence_anywhere(tmp_path):
 
 PROGRAM = """
 import sys, time, jax, numpy as np, optax, fnn
-from fnn import train
+from fnn import check, inspect, train
 layer, optimizer = fnn.dense(1), optax.sgd(0.1)
 step = train.make_step(layer, lambda y, t: (y[:, 0] - t) ** 2, optimizer)
 now = train.init_state(layer, optimizer, jax.random.key(0), (1, 3))

@@ -422,7 +422,10 @@ MESSAGES = {
         lambda: DROP.apply(**_seeds(), key=jax.random.split(KEY)),
         "one random key; got an array, key<fry> of shape (2,)",
     ),
-    "a list of layers": (lambda: fnn.serial([fnn.relu()]), "a list of 1; unpack it: serial(*layers)"),
+    "a list of layers": (lambda: fnn.serial([fnn.relu()]), "unpack it: serial(*layers)"),
+    "an empty list": (lambda: fnn.serial([]), "got []; unpack it: serial(*layers)"),
+    "a generator": (lambda: fnn.serial(fnn.relu() for _ in range(2)), "unpack it: serial(*layers)"),
+    "a dict of layers": (lambda: fnn.serial({"a": fnn.relu()}), "unpack it: serial(**layers)"),
     "a function of JAX": (
         lambda: fnn.serial(jax.nn.relu),
         "got the function relu; use fnn's layer where there is one, fnn.relu(), or wrap it: fnn.lift(lambda params, x:",

@@ -96,10 +96,18 @@ BROKEN = {
 }
 
 
+def as_elsewhere(*operands, cpu, default):
+    """As `lax.platform_dependent` on a GPU."""
+    return default(*operands)
+
+
 @pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_not_finite_changes_nothing_and_is_named(name, joined, monkeypatch):
+def test_what_is_not_finite_changes_nothing_and_is_named(name, elsewhere, joined, monkeypatch):
     monkeypatch.setattr(finite, "whole_batch", lambda *args: joined)
+    if elsewhere:
+        monkeypatch.setattr(jax.lax, "platform_dependent", as_elsewhere)
     loss, optimizer, penalty, message = BROKEN[name]
     step = train.make_step(LAYER, loss, optimizer, penalty=penalty)
     now = start(optimizer)

@@ -297,11 +297,17 @@ class TestRegistry:
     def test_user_mistakes_are_named(self):
         with pytest.raises(fnn.InputError, match=r"check_rule expected a rule among .*; got 'relux'; name"):
             check.check_rule("relux")
-        with pytest.raises(fnn.InputError, match=r"case numbers below \d+, one at least; got \[1000\]"):
+        with pytest.raises(fnn.InputError, match=r"case numbers below \d+; got \[1000\]"):
             check.check_rule("relu", cases=[1000])
-        with pytest.raises(fnn.InputError, match=r"one at least; got \[\]"):
-            check.check_rule("relu", cases=[])
-        with pytest.raises(fnn.InputError, match="at least one rule; got none"):
+        for cases in ([], 0, [0.5], ["0"]):
+            with pytest.raises(fnn.InputError, match="check_rule expected a list of case numbers"):
+                check.check_rule("relu", cases=cases)
+        for seed in (-1, 0.5, "0"):
+            with pytest.raises(fnn.InputError, match="a seed"):
+                check.check_rule("relu", seed=seed)
+        with pytest.raises(fnn.InputError, match="a list of checks; got 3"):
+            check.check_rule("relu", skip=3)
+        with pytest.raises(fnn.InputError, match=r"a list of rules, one at least; got \[\]"):
             check.check_all(names=[])
         with pytest.raises(fnn.InputError, match="at least one check; got all of them skipped"):
             check.check_rule("relu", skip=check.CHECKS)
@@ -309,3 +315,8 @@ class TestRegistry:
             check.check_rule("relu", dtype="int8")
         with pytest.raises(fnn.InputError, match=r"check_rule expected checks among .*; got \['no'\]"):
             check.check_rule("relu", checks=("no",))
+
+    def test_numpys_numbers_and_single_names(self):
+        suite = check.check_all(names="relu", checks="linear", skip="vmap", seed=np.int64(1), quick=True)
+        assert {f.check for report in suite.flat() for f in report.findings} == {"linear"}
+        assert check.check_rule("relu", cases=np.array([1]), checks="zero")

@@ -23,6 +23,7 @@ from fnn.check.finding import ulps_text
 from fnn.check.measure import Judged, Measured
 from fnn.check.probe import PARAMS, PROBE, Probed, Seen, split, walk
 from fnn.check.report import Leaf, Outcome
+from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer
 from fnn.core.layer import Layer, Params, State
 from fnn.core.rule import gradients
@@ -111,6 +112,7 @@ class Audit(Outcome):
         return "\n".join([text, *legend, *self.notes, self.conclusion()])
 
 
+@of_live_arrays
 def audit(
     layer: Layer,
     params: Params,

@@ -10,6 +10,7 @@ from fnn.check.compare import GRADIENT, gradient_of, objective
 from fnn.check.measure import Judged, Measured
 from fnn.check.program import equations
 from fnn.check.report import Outcome
+from fnn.core.alive import of_live_arrays
 from fnn.core.layer import Layer, Params, State
 from fnn.core.rule import gradients, rules
 from fnn.inspect.table import table
@@ -62,6 +63,7 @@ class Bisection(Outcome):
         return "\n".join([table(header, cells, left=5), *legend, *self.notes, conclusion])
 
 
+@of_live_arrays
 def bisect(
     layer: Layer,
     params: Params,

@@ -14,11 +14,11 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TextIO
 
 import jax
@@ -29,6 +29,7 @@ from fnn.check.report import Outcome, Suite, word_of
 from fnn.check.tolerance import allowed
 from fnn.check.vjp import DTYPES, QUICK_CASES, check_rule
 from fnn.core.errors import InputError, require
+from fnn.core.files import whole_file
 from fnn.core.rule import rules
 from fnn.inspect.table import table
 
@@ -257,19 +258,8 @@ def write(path: str, text: str) -> None:
         with open(path, "w") as out:
             out.write(text)
         return
-    handle, part = tempfile.mkstemp(".part", os.path.basename(path), os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(handle)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(part, 0o666 & ~mask)  # as `open` would have made it
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    with whole_file(Path(path)) as out:
+        out.write(text.encode())
 
 
 def _refuse(why: object) -> int:

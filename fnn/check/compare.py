@@ -21,6 +21,7 @@ from fnn.check.measure import Judged, Measured, peak_of, wide_types, widen
 from fnn.check.program import first_line
 from fnn.check.report import Finding, Leaf, Report
 from fnn.check.tolerance import allowed
+from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer, require, require_function, require_key, require_leaves
 from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.core.rule import gradients
@@ -60,6 +61,7 @@ class Comparison(Report):
         return next((i for i, leaf in enumerate(self.leaves) if leaf.path == path), -1)
 
 
+@of_live_arrays
 def compare(
     layer: Layer,
     params: Params,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fnn.check import ladder, oracles, pairs, transforms
+from fnn.check import kinks, ladder, oracles, pairs, transforms
 from fnn.check import numeric as differences
 from fnn.check.diagnose import diagnose
 from fnn.check.numeric import Numeric, OutOfTimeError
@@ -28,7 +28,7 @@ _TABLE: dict[str, Callable[[Numeric], Iterator[Finding]]] = {
     "differences": differences.check_differences,
     "coordinates": differences.check_coordinates,
     "jacobian": differences.check_jacobian,
-    "kinks": differences.check_kinks,
+    "kinks": kinks.check_kinks,
     "exact": oracles.check_exact,
     "precision": ladder.check_precision,
     "jit": transforms.check_jit,
@@ -119,7 +119,7 @@ def examine(
     numeric.deadline = np.inf
     diagnosis = diagnose(numeric, leaves) if wrong and leaves else ()
     missed = what_may_be_missed(numeric)
-    return Report(name, leaves, tuple(findings), diagnosis, differences.kink_lines(numeric), missed)
+    return Report(name, leaves, tuple(findings), diagnosis, kinks.kink_lines(numeric), missed)
 
 
 def _hints(numeric: Numeric, findings: list[Finding], wanted: set[str]) -> list[Finding]:

@@ -178,19 +178,22 @@ def check_coordinates(numeric: Numeric) -> Iterator[Finding]:
     """A few entries of each leaf, one at a time."""
     subject = numeric.subject
     _, grads = subject.gradients("hand", subject.fine)
-    rows, unjudged = [], []
+    rows, unjudged, lost = [], [], []
     for i, (path, g) in enumerate(zip(subject.paths, grads, strict=True)):
         rng = np.random.default_rng([subject.seed, i, 4])
         indices = rng.choice(g.size, min(numeric.coordinates, g.size), replace=False).tolist()
         for k, m in zip(indices, numeric.at(i, indices) if indices else [], strict=True):
-            row = _entry(subject, i, k, m)
-            if np.isfinite(row.limit):
+            row = entry(subject, i, k, m)
+            if m.kink and arbitrary(subject, i, k, row):
+                lost.append(path)
+            elif np.isfinite(row.limit):
                 rows.append(row)
                 numeric.judged[path].add("all" if len(indices) == g.size else f"{len(indices)} of {g.size} entries")
             else:
                 unjudged.append(path)
     yield from conclude("coordinates", rows, "every leaf is empty")
     yield from _unjudged(subject, "coordinates", unjudged)
+    yield from no_slope("coordinates", lost)
 
 
 def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
@@ -201,11 +204,11 @@ def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
     if not small or not 0 < outputs <= _WHOLE_JACOBIAN:
         yield Finding("jacobian", "skip", detail=f"more than {_WHOLE_JACOBIAN} entries; differences sample it")
         return
-    rows_by_hand = []
-    for dy in _basis(subject, outputs):
+    rows_by_hand, bases = [], list(_basis(subject, outputs))
+    for dy in bases:
         numeric.stay_in_time()
         rows_by_hand.append(subject.pull("hand", subject.fine, subject.at(subject.fine), dy)[1])
-    rows = []
+    rows, lost = [], []
     for i in small:
         hand = np.stack([grads[i].astype(np.float64).ravel() for grads in rows_by_hand])  # (outputs, entries)
         peak, noise = largest(hand), subject.noise(subject.fine)[1][i]
@@ -221,51 +224,21 @@ def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
             if judged.any():
                 worst = np.argmax(np.where(judged, gap - limit, -np.inf))
                 where = f"output {worst}, entry {k}"
-                rows.append(Row(subject.paths[i], float(gap[worst]), float(limit[worst]), where))
+                row = Row(subject.paths[i], float(gap[worst]), float(limit[worst]), where)
+                if m.kink and arbitrary(subject, i, k, row, bases[worst]):
+                    lost.append(subject.paths[i])
+                else:
+                    rows.append(row)
         numeric.judged[subject.paths[i]].add("jacobian")
     yield from conclude("jacobian", rows, "no entry converges")
+    yield from no_slope("jacobian", lost)
 
 
 _PARTS = ("value", "error", "left", "right", "kink")
 
 
-def check_kinks(numeric: Numeric) -> Iterator[Finding]:
-    """Entries where one-sided derivatives differ: the gradient lies between them."""
-    subject = numeric.subject
-    _, grads = subject.gradients("hand", subject.fine)
-    rows, lost = [], 0
-    for i, g in enumerate(grads):
-        if g.size == 0 or not (g.size <= ALWAYS or any(m.kink for m in numeric.measure(i, [subject.signs(0, i)[i]]))):
-            continue
-        for k, m in numeric.kinks(i).items():
-            if m is None:
-                lost += 1
-                continue
-            rows.append(_entry(subject, i, k, m))
-    yield from conclude("kinks", rows, "none found")
-    if lost:
-        yield Finding("kinks", "note", detail=f"{lost} more entries may lie at kinks and were not looked at")
-
-
-def kink_lines(numeric: Numeric, most: int = 4) -> tuple[str, ...]:
-    """What the rule does at each kink, a line an entry, the first few of each leaf."""
-    subject, lines = numeric.subject, []
-    _, grads = subject.gradients("hand", subject.fine)
-    for i, g in enumerate(grads):
-        if numeric.kinks.cache_info().currsize == 0 or g.size == 0:
-            continue
-        kinks = {k: m for k, m in numeric.kinks(i).items() if m is not None}
-        for k, m in list(kinks.items())[:most]:
-            taken = float(g.ravel()[k])
-            where = tuple(int(j) for j in np.unravel_index(k, g.shape))
-            sides = f"{m.low:.6g} and {m.high:.6g}"
-            lines.append(f"{subject.paths[i]} at {where}: derivatives between {sides}; the rule takes {taken:.6g}")
-        if len(kinks) > most:
-            lines.append(f"{subject.paths[i]}: {len(kinks) - most} more entries")
-    return tuple(lines)
-
-
-def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
+def entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
+    """How far one entry of the gradient is from its differences, and how far it may be."""
     g = subject.gradients("hand", subject.fine)[1][leaf]
     taken, noise = float(g.ravel()[k]), subject.noise(subject.fine)[1][leaf]
     sizes = sum(float(np.sum(np.abs(s.value[np.isfinite(s.value)]))) for s in m.slopes)
@@ -273,6 +246,25 @@ def _entry(subject: Subject, leaf: int, k: int, m: Measure) -> Row:
     error = max(m.low - taken, taken - m.high, 0.0) if m.kink else abs(taken - m.value)
     where = f"entry {tuple(int(j) for j in np.unravel_index(k, g.shape))}"
     return Row(subject.paths[leaf], np.inf if np.isnan(taken) else error, limit if m.kink else limit + m.error, where)
+
+
+def arbitrary(subject: Subject, leaf: int, k: int, row: Row, dy: Arrays | None = None) -> bool:
+    """Whether JAX's own derivative at a kink is the rule's, outside the slopes: where eigenvalues meet, say."""
+    if row.error <= row.limit or subject.strict or not subject.has_auto:
+        return False
+    point = subject.at(subject.fine)
+    hand, auto = (
+        (subject.gradients(mode, subject.fine) if dy is None else subject.pull(mode, subject.fine, point, dy))[1][leaf]
+        for mode in ("hand", "auto")
+    )
+    return bool(abs(float(hand.ravel()[k]) - float(auto.ravel()[k])) <= row.limit)
+
+
+def no_slope(check: str, paths: list[str]) -> Iterator[Finding]:
+    """What is said of leaves where JAX's own derivative is arbitrary."""
+    if paths:
+        why = "slopes meet here, and JAX's own derivative is none of them; choose another point"
+        yield Finding(check, "CANNOT", ", ".join(dict.fromkeys(paths)), why)
 
 
 def _unjudged(subject: Subject, check: str, paths: list[str]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.check.lockstep import Lockstep
+from fnn.core.alive import of_live_arrays
 from fnn.core.errors import require
 from fnn.inspect.style import BLUE, COLUMN, FAINT, INK, PAGE, RED, figure
 
@@ -20,6 +21,7 @@ _PAPER = {"fc": "white", "ec": "none", "pad": 0.3, "alpha": 0.8}  # under a numb
 _ROW, _TALLEST, _MOST_LABELS = 0.15, 12.0, 80
 
 
+@of_live_arrays
 def plot_steps(f: Callable, *args: Any, leaf: int = 0, seed: int = 0) -> Any:
     """The V of error against step size: finite differences of f along one direction, held against its gradient.
 
@@ -112,6 +114,7 @@ def _slopes(
     return slopes, float(np.sum(gradient * v)), float(np.linalg.norm(gradient))
 
 
+@of_live_arrays
 def plot_errors(hand: Any, true: Any, *, kind: Literal["images", "kernel"] = "images", title: str = "") -> Any:
     """Where a gradient is wrong: |hand|, |true| and |hand - true| in units of rms(true), averaged over channels.
 
@@ -186,6 +189,7 @@ def _ticks(n: int) -> list[int]:
     return sorted({0, n // 2, n - 1})
 
 
+@of_live_arrays
 def plot_gradient_norms(hand: Any, auto: Any = None, *, params: Any = None) -> Any:
     """The norm of the gradient of every parameter, from the input to the output: does it fade or explode with depth?
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 
+from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer, require, require_function
 from fnn.core.rule import gradients
 
 
+@of_live_arrays
 def time_modes(f: Callable, *args: Any, rounds: int = 20) -> dict[str, float]:
     """Median seconds of `f(*args)` in each mode, its results waited for, compilation left out.
 

@@ -1,7 +1,7 @@
 """Check a rule: anyone's, a registered one, or all of them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,12 @@ import jax
 from fnn.check.examine import CHECKS, SLOW, examine
 from fnn.check.report import Report, Suite
 from fnn.check.tolerance import allowed, is_number
-from fnn.core.errors import require, require_flag
+from fnn.core.alive import of_live_arrays
+from fnn.core.errors import described, index_of, integer, require, require_flag
 from fnn.core.rule import Rule, rules
 
 
+@of_live_arrays
 def check_vjp(
     f: Callable,
     *args: Any,
@@ -127,15 +129,16 @@ def check_rule(
     True
     """
     rule, start = rule_of("check_rule", name), time.perf_counter()
-    numbers = range(len(rule.cases)) if cases is None else cases
-    ok = all(isinstance(i, int) and 0 <= i < len(rule.cases) for i in numbers)
-    ok = ok and len(numbers) > 0
-    require(ok, "check_rule", f"case numbers below {len(rule.cases)}, one at least", list(numbers), "choose others")
+    count = len(rule.cases)
+    numbers = range(count) if cases is None else _each(cases)
+    numbers = None if numbers is None else [index_of(i) for i in numbers]
+    ok = bool(numbers) and all(i is not None and 0 <= i < count for i in numbers)
+    require(ok, "check_rule", f"a list of case numbers below {count}", described(cases), "choose others: cases=[0, 2]")
     ok = dtype in DTYPES
     require(ok, "check_rule", f"a dtype among {list(DTYPES)}", repr(dtype), "choose one of these")
     wanted = _wanted("check_rule", checks, skip, seed, quick)
     if quick and cases is None:
-        numbers = range(min(len(rule.cases), QUICK_CASES))
+        numbers = numbers[:QUICK_CASES]
     room = allowed("check_rule", tolerance)
     reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick, room) for i in numbers)
     return Suite(rule.name, reports, time.perf_counter() - start)
@@ -165,10 +168,11 @@ def check_all(
     >>> str(check_all(names=["relu"], quick=True)).splitlines()[-1].startswith("all rules: right, in 2 calls")
     True
     """
-    require(names is None or len(names) > 0, "check_all", "at least one rule", "none", "leave names out for all")
+    names = rules() if names is None else _each(names)
+    require(bool(names), "check_all", "a list of rules, one at least", described(names), "leave names out for all")
     start, suites = time.perf_counter(), []
     options = {"checks": checks, "skip": skip, "dtype": dtype, "seed": seed, "quick": quick, "tolerance": tolerance}
-    for name in rules() if names is None else names:
+    for name in names:
         suites.append(check_rule(name, **options))
         if progress is not None:
             progress(suites[-1])
@@ -215,11 +219,20 @@ def rule_of(where: str, rule: str | Rule) -> Rule:
 
 def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], seed: int, quick: bool) -> tuple[str, ...]:
     require_flag(where, "quick", quick)
-    ok = isinstance(seed, int) and 0 <= seed < 2**32
-    require(ok, where, "a seed from 0 to 2**32 - 1", repr(seed), "choose another")
-    chosen = tuple(c for c in CHECKS if not (quick and c in SLOW)) if checks is None else tuple(checks)
-    unknown = sorted({*chosen, *skip} - set(CHECKS), key=str)
+    integer(where, "a seed", seed, 0, 2**32 - 1)
+    checks = [c for c in CHECKS if not (quick and c in SLOW)] if checks is None else checks
+    for given in (checks, skip):
+        require(_each(given) is not None, where, "a list of checks", described(given), 'pass checks=["linear"]')
+    chosen, skip = _each(checks), _each(skip)
+    unknown = [c for c in (*chosen, *skip) if c not in CHECKS]
     require(not unknown, where, f"checks among {list(CHECKS)}", unknown, "choose from fnn.check.CHECKS")
     left = tuple(c for c in chosen if c not in skip)
     require(len(left) > 0, where, "at least one check", "all of them skipped", "leave some in")
     return left
+
+
+def _each(names: Any) -> list | None:
+    """What was passed as a list; one name, or rule, by itself as a list of it; None for what is neither."""
+    if isinstance(names, str | Rule):
+        return [names]
+    return list(names) if isinstance(names, Iterable) else None

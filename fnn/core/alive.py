@@ -1,5 +1,7 @@
 """Arrays that were donated to a compiled program are gone: one sentence says so wherever they come back."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,6 +23,26 @@ def require_alive(where: str, tree: Any, what: str = "arrays") -> None:
     if not alive(tree):
         got = "one that was donated to an earlier step"
         raise InputError(where, f"{what} with live arrays", got, "pass the one that the last step returned")
+
+
+def of_live_arrays(f: Callable) -> Callable:
+    """f, which refuses donated arrays among its arguments before it begins."""
+
+    @functools.wraps(f)
+    def checked(*args: Any, **options: Any) -> Any:
+        require_alive(f.__name__, (args, options))
+        return f(*args, **options)
+
+    return checked
+
+
+def explained(where: str, tree: Any, error: Exception) -> Exception:
+    """The error of a call with these arrays: that they were donated if they were, else `error`."""
+    try:
+        require_alive(where, tree)
+    except InputError as donated:
+        return donated
+    return error
 
 
 def _gone(leaf: Any) -> bool:

@@ -1,6 +1,6 @@
 """A layer is two pure functions and a name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.alive import explained
 from fnn.core.errors import (
     ARRAYS,
     LARGEST,
@@ -98,7 +99,10 @@ class Layer:
                 what, tree = ("state", state) if _is_dict(params) else ("params", params)
                 fix = f"pass the {what} that init returned for this layer"
                 raise InputError(self.name, f"a dict of {what}", described(tree), fix)
-            came = apply(params, state, x, train=train, key=key)
+            try:
+                came = apply(params, state, x, train=train, key=key)
+            except (RuntimeError, ValueError) as error:
+                raise explained(self.name, (params, state, x, key), error)  # noqa: B904 - it may be the very error
             if not (isinstance(came, tuple) and len(came) == 2 and (_is_dict(came[1]) or is_dataclass(came[1]))):
                 raise InputError(self.name, "apply to return (y, state), state a dict", _outline(came), _RETURN_BOTH)
             return came
@@ -150,8 +154,10 @@ def require_layer(where: str, name: str, value: Any) -> None:
     known = getattr(value, "__name__", "")
     own = getattr(value, "__module__", "") or ""
     fix = "wrap functions with fnn.lift"
-    if isinstance(value, list | tuple) and value and all(isinstance(v, Layer) for v in value):
-        positional = where in ("serial", "parallel") and name[:1].isdigit()
+    positional = where in ("serial", "parallel") and name[:1].isdigit()
+    if isinstance(value, Mapping) and positional:
+        fix = f"unpack it: {where}(**layers)"
+    elif isinstance(value, list | tuple | Iterator | Mapping):
         fix = f"unpack it: {where}(*layers)" if positional else "join them: fnn.serial(*layers)"
     elif callable(value) and own.startswith("fnn.layers"):
         fix = f"call it: {known}() makes a layer, {known} does not"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.alive import explained
 from fnn.core.cases import Case
 from fnn.core.errors import InputError, described, require, require_function
 from fnn.core.sharding import align
@@ -147,7 +148,10 @@ class Rule:
         mode = _modes.value.of(self.name)
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
             # Nothing is differentiated: one dispatch instead of one an operation, and the compiler drops the residuals.
-            return self._eager[mode](spec, *args)
+            try:
+                return self._eager[mode](spec, *args)
+            except (RuntimeError, ValueError) as error:
+                raise explained(self.name, args, error)  # noqa: B904 - it may be the very error
         return self.forward(spec, *args) if mode == "auto" else self._hand(spec, *args)
 
 

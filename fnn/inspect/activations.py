@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from fnn.core.alive import of_live_arrays
 from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.inspect.observe import observe
 
@@ -18,6 +19,7 @@ class _Output:
     path: str = field(metadata={"static": True})
 
 
+@of_live_arrays
 def activations(layer: Layer, params: Params, state: State, x: Any) -> dict[str, Any]:
     """The output of every leaf layer by path, in order of construction, in evaluation mode.
 

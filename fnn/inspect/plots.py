@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fnn.core.alive import of_live_arrays
 from fnn.core.errors import InputError, integer, require
 from fnn.inspect.style import BLUE, COLUMN, FAINT, INK, PAGE, RED, figure
 
@@ -72,6 +73,7 @@ def _around(epochs: list) -> tuple[float, float]:
     return epochs[0] - margin, epochs[-1] + margin
 
 
+@of_live_arrays
 def plot_confusion(labels: Any, predictions: Any, classes: int = 10) -> Any:
     """Counts of (true class, predicted class). Right answers stay pale, so that rare errors are what the eye finds.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer, require
 from fnn.inspect.style import BLUE, FAINT, INK, PAGE, RED, draw, figure, grid_of, limits, shortened
 
@@ -21,6 +22,7 @@ _BAND = 0.26  # inches for the title of a row of feature maps
 _LETTERS = 38  # of a title that leaves room for what stands beside it
 
 
+@of_live_arrays
 def plot_filters(kernel: Any) -> Any:
     """The filters of a first layer, one tile each, on one scale that is symmetric around zero.
 
@@ -62,6 +64,7 @@ def plot_filters(kernel: Any) -> Any:
         return fig
 
 
+@of_live_arrays
 def plot_feature_maps(image: Any, maps: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> Any:
     """One image and what each layer makes of it: a row a layer, a tile a channel, white the smallest value of a row.
 
@@ -106,6 +109,7 @@ def plot_feature_maps(image: Any, maps: Mapping[str, Any], titles: Mapping[str, 
         return fig
 
 
+@of_live_arrays
 def plot_mistakes(images: Any, labels: Any, probabilities: Any, k: int = 3, most: int = 12) -> Any:
     """The worst mistakes: image, true class, and the k likeliest classes with their probabilities.
 

@@ -16,9 +16,10 @@ Sigmoid binary cross-entropy, logit x, label z:    l = max(x, 0) - x z + log(1 +
 
 Squared error, prediction p, target t:             l = (p - t)^2        dp = 2 dl (p - t)        dt = -dp
 
-0 times infinity is 0: a class of logit -inf and weight 0, a certain and right logit, an example whose cotangent is 0.
-All else with infinities is the limit, so that p_k - q_k is the slope at a logit of -inf, also where the loss is inf;
-where there is no limit (nothing but -inf, a logit of +inf among classes, inf - inf) it is NaN.
+0 times infinity is 0: a class of logit -inf and weight 0, a certain and right logit; by hand also an example whose
+cotangent is 0, as behind a mask. All else with infinities is the limit, so that p_k - q_k is the slope at a logit of
+-inf, also where the loss is inf; where there is no limit (nothing but -inf, a logit of +inf among classes, inf - inf)
+it is NaN.
 
 Source: Goodfellow, Bengio and Courville, Deep Learning (2016), sections 5.5 and 6.2.2; label smoothing: Szegedy et al.
 (2016), https://arxiv.org/abs/1512.00567, section 7.

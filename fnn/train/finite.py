@@ -1,13 +1,13 @@
 """An update is made only where everything in it is finite: the loss, its gradient, and all that the update changes.
 
-On CPU, where an update happens in place, checking all of it beforehand would read every array twice: a fifth more time
-for a large dense network. There the gradient is read once, and the update of arrays that are not large is computed once
-more.
+Checking all of it beforehand would read every array twice: on CPU a fifth more time for a large dense network, on a GPU
+several kernels more for each array. So the gradient is read once, and the update of arrays that are not large is
+computed once more.
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -35,8 +35,8 @@ def update_if_finite(
     Returns:
       The new state and 0; or `old`, and 1 + the place of what is not finite, which `verdict` names. An entry that was
       inf or nan before may stay so: an optimiser may begin with a best loss of inf. A gradient that is too
-      large to be squared in float32 counts as not finite. On CPU, the new optimiser state is not looked at, and neither
-      are new parameters of over 65,536 elements: what they are made of is.
+      large to be squared in float32 counts as not finite. The new optimiser state is not looked at, and neither are new
+      parameters of over 65,536 elements: what they are made of is.
     """
     slopes = [value, *map(_squarable, jax.tree.leaves(gradient))]
 
@@ -44,18 +44,23 @@ def update_if_finite(
         pairs = zip(jax.tree.leaves(came), jax.tree.leaves(old), strict=True)
         return [jnp.where(jnp.isfinite(b), a, jnp.zeros_like(a)) if _inexact(a) else a for a, b in pairs]
 
-    def careful(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
+    def looked_at(old: tuple, came: tuple) -> list[tuple[int, jax.Array]]:
+        if evaluates():
+            return list(enumerate([*slopes, *changed(came, old)]))
+        params = len(jax.tree.leaves(old[0]))
+        seen = enumerate(changed(came[:2], old[:2]), len(slopes))
+        return [*enumerate(slopes), *((i, a) for i, a in seen if a.size <= _LARGE or i >= len(slopes) + params)]
+
+    def chosen(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
         came = advance(old, *new)
-        look = _Look(enumerate([*slopes, *changed(came, old)]))
-        return jax.tree.map(partial(jnp.where, look.fine), came, old), jnp.where(look.fine, 0, look.verdict())
+        first = _first(looked_at(old, came))
+        return jax.tree.map(partial(jnp.where, first == 0), came, old), first
 
     def in_place(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
         came = advance(old, *new)  # the compiler drops what of it is not looked at
+        look = _Look(looked_at(old, came))
         if evaluates():
-            return careful(old, *new)
-        params = len(jax.tree.leaves(old[0]))
-        seen = enumerate(changed(came[:2], old[:2]), len(slopes))
-        look = _Look([*enumerate(slopes), *((i, a) for i, a in seen if a.size <= _LARGE or i >= len(slopes) + params)])
+            return jax.tree.map(partial(jnp.where, look.fine), came, old), jnp.where(look.fine, 0, look.verdict())
         update = lambda *args: (advance(*args), jnp.int32(0))  # noqa: E731
         return jax.lax.cond(look.fine, update, lambda old, *_: (old, look.verdict()), old, *new)
 
@@ -64,8 +69,8 @@ def update_if_finite(
     # updates them in place. On GPU and TPU a branch would wait for the loss; and where devices may disagree, inside
     # `shard_map`, one that communicates would hang.
     if any(map(varying, slopes)):
-        return careful(old, state, gradient)
-    return jax.lax.platform_dependent(old, state, gradient, cpu=in_place, default=careful)
+        return chosen(old, state, gradient)
+    return jax.lax.platform_dependent(old, state, gradient, cpu=in_place, default=chosen)
 
 
 def verdict(old: tuple, number: int) -> str:
@@ -89,11 +94,27 @@ def verdict(old: tuple, number: int) -> str:
     return texts[number - 1]
 
 
-class _Look:
-    """One look at numbered arrays: small ones joined to a vector, of others the largest entry; a nan stays one.
+def _first(arrays: Iterable[tuple[int, jax.Array]]) -> jax.Array:
+    """() int32, 1 + the number of the first of these arrays that is not finite; 0 if all are.
 
-    `isfinite(a).all()` says the same, and takes XLA's CPU backend several times as long. Arrays that devices may hold
-    in parts are never joined: that would gather them.
+    Arrays of one shape are read by one kernel, which says by the largest of its numbers which one it was; not those
+    that devices may hold in parts, in different ways.
+    """
+    arrays = [(number, a) for number, a in arrays if _inexact(a)]
+    whole, last = whole_batch(*(a for _, a in arrays)), max(number for number, _ in arrays) + 1
+    groups: dict[Any, list[jax.Array]] = {}
+    for number, a in arrays:
+        marks = jnp.where(jnp.isfinite(a), jnp.int32(0), jnp.int32(last - number))
+        groups.setdefault(a.shape if whole else number, []).append(marks)
+    largest = jnp.stack([jnp.max(reduce(jnp.maximum, marks), initial=0) for marks in groups.values()]).max()
+    return jnp.where(largest == 0, 0, last + 1 - largest)
+
+
+class _Look:
+    """The same for CPU: small arrays joined to a vector, of others the largest entry; a nan stays one.
+
+    What is not finite, entry by entry, takes XLA's CPU backend several times as long. Arrays that devices may hold in
+    parts are never joined: that would gather them.
     """
 
     def __init__(self, arrays: Any):

@@ -3,13 +3,11 @@
 No pickle: a file holds numbers and names, and nothing that runs. What is read is checked before it is believed.
 """
 
-import contextlib
 import io
 import json
 import math
 import os
 import struct
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -22,6 +20,8 @@ import numpy as np
 
 from fnn.core.alive import require_alive
 from fnn.core.errors import InputError, require
+from fnn.core.files import whole_file
+from fnn.core.paths import as_path, shown
 from fnn.train.tree import build, check, compare, describe
 
 _TREE = "tree.json"
@@ -35,7 +35,7 @@ _NPY_ERRORS = (ValueError, TypeError, SyntaxError, OverflowError, EOFError, toke
 _AGAIN = "the file is damaged, or not one that save wrote: take another copy"
 
 
-def save(path: str | os.PathLike, tree: Any) -> None:
+def save(path: str | bytes | os.PathLike, tree: Any) -> None:
     """Write a tree of arrays to one file: parameters, a model state, a whole TrainState.
 
     It is written beside `path`, flushed to the disk and renamed: a save that fails, or that is killed, leaves the old
@@ -60,31 +60,19 @@ def save(path: str | os.PathLike, tree: Any) -> None:
     path = _path("save", path)
     arrays: list[np.ndarray] = []
     text = json.dumps({"format": _FORMAT, "tree": describe(tree, "", arrays), "leaves": len(arrays)})
-    side = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".fnn.", delete=False) as file:
-            side = Path(file.name)
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(zipfile.ZipInfo(_TREE), text)
-                for i, array in enumerate(arrays):
-                    with archive.open(zipfile.ZipInfo(f"{i}.npy"), "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(side, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        os.replace(side, path)
-        side = None
+        with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(zipfile.ZipInfo(_TREE), text)
+            for i, array in enumerate(arrays):
+                with archive.open(zipfile.ZipInfo(f"{i}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
     except OSError as error:
         fix = "choose a file in a folder that exists, may be written to, and has room"
-        raise InputError("save", "a file that can be written", f"{path}: {error.strerror or error}", fix) from error
-    finally:
-        if side is not None:
-            with contextlib.suppress(OSError):
-                side.unlink()
-    _sync_folder(path.parent)
+        got = f"{shown(path)}: {error.strerror or error}"
+        raise InputError("save", "a file that can be written", got, fix) from error
 
 
-def load(path: str | os.PathLike, like: Any = None) -> Any:
+def load(path: str | bytes | os.PathLike, like: Any = None) -> Any:
     """Read what `save` wrote, bit for bit.
 
     Args:
@@ -101,7 +89,7 @@ def load(path: str | os.PathLike, like: Any = None) -> Any:
         with zipfile.ZipFile(path) as archive:
             tree, described, arrays = _read(path, archive, like)
     except OSError as error:
-        got = f"{path}: {error.strerror or error}"
+        got = f"{shown(path)}: {error.strerror or error}"
         raise InputError("load", "a file that can be read", got, "pass the path that save was given") from error
     except InputError:
         raise
@@ -139,42 +127,26 @@ def _read(path: Path, archive: zipfile.ZipFile, like: Any) -> tuple[Any, list, l
         compare(path, described, like)
     elif nodes:
         fix = "pass like=, a tree of the same structure, for example train.init_state(...)"
-        raise InputError("load", "the structure of the tree", f"{path} with a {nodes[0]}", fix)
+        raise InputError("load", "the structure of the tree", f"{shown(path)} with a {nodes[0]}", fix)
     arrays = [_array(path, archive, infos[f"{i}.npy"], leaf) for i, (_, leaf) in enumerate(described)]
     return head["tree"], described, arrays
 
 
 def _path(where: str, path: Any) -> Path:
-    require(isinstance(path, str | os.PathLike), where, "a path", repr(path), "pass a string or a pathlib.Path")
+    path = as_path(where, path)
     try:
-        path = Path(path).resolve()  # behind a symbolic link the file is replaced, not the link
+        path = path.resolve()  # behind a symbolic link the file is replaced, not the link
         folder = path.is_dir()
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         raise InputError(where, "a path", repr(path), f"it is none: {error}") from error
-    require(not folder, where, "a file", f"the folder {path}", "add the name of a file")
+    require(not folder, where, "a file", f"the folder {shown(path)}", "add the name of a file")
     regular = path.is_file() or not path.exists()
-    require(regular, where, "a regular file", f"a pipe or a device: {path}", "choose a file")
+    require(regular, where, "a regular file", f"a pipe or a device: {shown(path)}", "choose a file")
     return path
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the new name survives a loss of power; not every system opens folders."""
-    with contextlib.suppress(OSError, AttributeError):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
 def _damaged(path: Path, reason: str) -> InputError:
-    return InputError("load", "a file that save wrote", f"{path}: {reason}", _AGAIN)
+    return InputError("load", "a file that save wrote", f"{shown(path)}: {reason}", _AGAIN)
 
 
 def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: dict) -> np.ndarray:
