@@ -92,6 +92,7 @@ class TestAudit:
         result = audit(net, *net.init(jax.random.key(0), X), BATCH, fnn.squared_error, rounds=1)
         assert verdicts(result) == {"dense": "inherits", "(loss)": "WRONG"}
 
+    @pytest.mark.long
     def test_copies_checkpoints_keys_states_and_integers(self, broken):
         block = fnn.serial(d=fnn.dense(3), drop=fnn.dropout(0.5))
         pick = fnn.lift(lambda p, x: p["table"][x], lambda key, x: {"table": jnp.eye(4, 3)}, name="embed")
@@ -109,6 +110,7 @@ class TestAudit:
         copies = rows["01_repeat/serial/d"]
         assert [leaf.shape for leaf in copies.leaves] == [(2, 8, 3), (2, 8, 3), (2, 3), (2, 3, 3)]
 
+    @pytest.mark.long
     def test_half_precision(self, broken):
         net = fnn.serial(a=fnn.dense(3), act=fnn.tanh(), b=fnn.dense(2))
         params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (net.init(jax.random.key(0), X)[0], X))

@@ -27,6 +27,7 @@ class Here(InProcess):
 def here(monkeypatch):
     monkeypatch.setattr(gpu, "Worker", Here)
     monkeypatch.setattr(gpu, "ROUNDS", 1)
+    monkeypatch.setattr(gpu, "DTYPES", {"bfloat16": gpu.DTYPES["bfloat16"]})
     monkeypatch.setattr(gpu, "CHOICES", [("fnn", "hand"), ("fnn", "auto")])
     monkeypatch.setattr(gpu, "OPERATION_CHOICES", [("fnn", "hand"), ("fnn", "auto")])
 
@@ -37,7 +38,7 @@ def test_parts_are_written_and_those_not_asked_for_are_kept(here, tmp_path, caps
     assert gpu.main([*words, "--only", "networks", "--names", "mlp"]) == 0
     assert gpu.main([*words, "--only", "operations", "--names", "dense"]) == 0
     found = json.loads(path.read_text())
-    assert [(r["name"], r["dtype"]) for r in found["networks"]] == [("mlp", "float32"), ("mlp", "bfloat16")]
+    assert [(r["name"], r["dtype"]) for r in found["networks"]] == [("mlp", "bfloat16")]
     assert {p["variant"] for r in found["operations"] for p in r["programs"]} == {"hand", "auto"}
     page = path.with_suffix(".md").read_text()
     assert "| mlp |" in page

@@ -94,6 +94,7 @@ def test_every_formulation_under_vmap_over_either_argument(spec, kernel, monkeyp
 
 ENSEMBLE = """
 import jax, jax.numpy as jnp, optax, fnn
+from fnn import train
 
 model = fnn.serial(
     fnn.conv(4, 3, padding="SAME"), fnn.batch_norm(), fnn.relu(), fnn.conv(4, 1), fnn.gelu(), fnn.max_pool(2),

@@ -103,6 +103,7 @@ class TestSummary:
         with pytest.raises(fnn.InputError, match=r"in second: dense expected x of shape \(..., 3\)"):
             fnn.summary(bad, (1, 4))
 
+    @pytest.mark.long
     def test_500_layers_share_programs_and_are_traced_once(self):
         # Seconds are measured by `python -m benchmarks.startup`; here is what they are made of.
         traces = []

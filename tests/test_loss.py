@@ -133,6 +133,7 @@ def test_broken_logits_give_broken_losses():
         assert jnp.isnan(loss).all()
 
 
+@pytest.mark.long
 def test_second_derivatives():
     """The Hessian of cross-entropy is diag(p) - p p^T, of the sigmoid loss a(1 - a), of the squared error 2."""
 

@@ -39,6 +39,7 @@ def test_training_writes_no_array_out(written):
     assert written == []
 
 
+@pytest.mark.long
 def test_layers_and_losses_write_no_array_out(written):
     x = jnp.ones(SIZES)
     for layers in LAYERS.values():

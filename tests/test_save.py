@@ -237,6 +237,7 @@ for path in list(sys.argv[1:]):
 """
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_and_continued_equals_one_that_was_not(tmp_path):
     for status in (-9, 0):  # the second goes on where the first was killed
         words = [sys.executable, "-c", PROGRAM, str(tmp_path / "whole"), str(tmp_path / "killed")]

@@ -86,10 +86,12 @@ FIELD = {"W": jnp.array([[0.2, -1.0, 0.4], [0.9, 0.1, -0.3], [0.0, 0.5, -0.6]]),
 STATE, STEP = jnp.array([1.0, -0.5, 0.25]), jnp.float32(0.3)
 
 
+@pytest.mark.long
 def test_log_det():
     assert_vjp(good_log_det, MATRIX)
 
 
+@pytest.mark.long
 def test_an_ode_step():
     assert_vjp(good_rk4, FIELD, STATE, STEP)
 
@@ -102,6 +104,7 @@ def test_a_broken_log_det():
     assert "a: the gradient is transposed" in message
 
 
+@pytest.mark.long
 def test_a_broken_ode_step():
     with pytest.raises(GradientError) as caught:
         assert_vjp(bad_rk4, FIELD, STATE, STEP, quick=True)

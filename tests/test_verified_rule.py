@@ -28,6 +28,7 @@ def unregistered():
         registry._registry.pop(name)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unregistered")
 def test_the_page():
     names, printed, compared = {"__name__": "verified_rule"}, "", 0

@@ -258,6 +258,7 @@ class TestKinks:
         for name in VALUES:
             assert failed(check.check_vjp(relu(0.0, above=1.001), x, checks=(name,))) == {name}
 
+    @pytest.mark.long
     def test_many_kinks_are_found_and_excluded(self):
         x = jnp.where(jnp.arange(600) % 3 == 0, 0.0, jnp.linspace(-2, 3, 600))
         report = check.check_vjp(relu(0.0), x, checks=("differences", "kinks"))
