@@ -1,6 +1,7 @@
 """The geometry of windows: output sizes, what each padding means, errors."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax import lax
 import fnn
 from fnn import ops
 from fnn.ops.window import output_sizes, pad_pairs, sizes_of
+from tests.helpers import gradients_of, integers
 
 
 def ceil(n, s):
@@ -47,6 +49,24 @@ def test_same_gives_n_over_s_rounded_up_with_the_least_padding(n, f, s, d):
     least = next(p for p in range(99) if n + p >= (f - 1) * d + 1 and (n + p - (f - 1) * d - 1) // s + 1 >= ceil(n, s))
     assert before + after == least
     assert ((before, after),) == tuple(lax.padtype_to_pads((n,), ((f - 1) * d + 1,), (s,), "SAME"))
+
+
+FAR = {
+    "conv": lambda x, **options: ops.conv(x, integers(1, (3, 2, 2, 3)), **options),
+    "conv in groups": lambda x, **options: ops.conv(x, integers(1, (3, 2, 1, 2)), groups=2, **options),
+    "filter_pool": lambda x, **options: ops.filter_pool(x, integers(1, (3, 2)), **options),
+    "max_pool": lambda x, **options: ops.max_pool(x, (3, 2), **options),
+    "avg_pool": lambda x, **options: ops.avg_pool(x, (3, 2), **options),
+}
+
+
+@pytest.mark.parametrize("mode", ["hand", "auto"])
+@pytest.mark.parametrize("name", FAR)
+def test_a_stride_beyond_the_input_takes_one_window(name, mode):
+    x = integers(0, (2, 5, 4, 2))
+    for padding in ("VALID", "SAME", 1):
+        near, far = (gradients_of(partial(FAR[name], stride=s, padding=padding), mode, x) for s in (9, 10**9))
+        jax.tree.map(np.testing.assert_array_equal, far, near)
 
 
 def test_each_axis_has_its_own_geometry():
