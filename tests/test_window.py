@@ -52,8 +52,8 @@ def test_same_gives_n_over_s_rounded_up_with_the_least_padding(n, f, s, d):
 
 
 FAR = {
-    "conv": lambda x, **options: ops.conv(x, integers(1, (3, 2, 2, 3)), **options),
-    "conv in groups": lambda x, **options: ops.conv(x, integers(1, (3, 2, 1, 2)), groups=2, **options),
+    "conv": lambda x, **options: ops.conv(x, integers(1, (3, 2, 8, 4)), **options),
+    "conv in groups": lambda x, **options: ops.conv(x, integers(1, (3, 2, 1, 8)), groups=8, **options),
     "filter_pool": lambda x, **options: ops.filter_pool(x, integers(1, (3, 2)), **options),
     "max_pool": lambda x, **options: ops.max_pool(x, (3, 2), **options),
     "avg_pool": lambda x, **options: ops.avg_pool(x, (3, 2), **options),
@@ -62,10 +62,11 @@ FAR = {
 
 @pytest.mark.parametrize("mode", ["hand", "auto"])
 @pytest.mark.parametrize("name", FAR)
-def test_a_stride_beyond_the_input_takes_one_window(name, mode):
-    x = integers(0, (2, 5, 4, 2))
+def test_a_stride_beyond_the_input_takes_one_window(name, mode, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # with several, convolutions have fewer forms
+    x = integers(0, (1, 30, 29, 8))
     for padding in ("VALID", "SAME", 1):
-        near, far = (gradients_of(partial(FAR[name], stride=s, padding=padding), mode, x) for s in (9, 10**9))
+        near, far = (gradients_of(partial(FAR[name], stride=s, padding=padding), mode, x) for s in (40, 10**9))
         jax.tree.map(np.testing.assert_array_equal, far, near)
 
 
