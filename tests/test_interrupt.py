@@ -107,7 +107,8 @@ def test_a_second_ctrl_c_in_the_inner_loop_stops_both_at_once():
 
 def test_a_loop_of_another_thread_leaves_the_outer_one_alone():
     def callback(event):
-        thread = threading.Thread(target=train.fit, args=(STEP, start(), [BATCH] * 9), kwargs={"progress": False})
+        options = {"callbacks": [raising(KeyboardInterrupt(), 1)], "progress": False}
+        thread = threading.Thread(target=train.fit, args=(STEP, start(), [BATCH] * 9), kwargs=options)
         thread.start()
         thread.join()
 
