@@ -51,12 +51,13 @@ def test_same_gives_n_over_s_rounded_up_with_the_least_padding(n, f, s, d):
     assert ((before, after),) == tuple(lax.padtype_to_pads((n,), ((f - 1) * d + 1,), (s,), "SAME"))
 
 
+WIDE = integers(0, (1, 30, 29, 8))
 FAR = {
-    "conv": lambda x, **options: ops.conv(x, integers(1, (3, 2, 8, 4)), **options),
-    "conv in groups": lambda x, **options: ops.conv(x, integers(1, (3, 2, 1, 8)), groups=8, **options),
-    "filter_pool": lambda x, **options: ops.filter_pool(x, integers(1, (3, 2)), **options),
-    "max_pool": lambda x, **options: ops.max_pool(x, (3, 2), **options),
-    "avg_pool": lambda x, **options: ops.avg_pool(x, (3, 2), **options),
+    "conv": (ops.conv, WIDE, integers(1, (3, 2, 8, 4))),
+    "conv in groups": (partial(ops.conv, groups=8), WIDE, integers(1, (3, 2, 1, 8))),
+    "filter_pool": (partial(ops.filter_pool, filter=integers(1, (3, 2))), WIDE),
+    "max_pool": (partial(ops.max_pool, window=(3, 2)), WIDE),
+    "avg_pool": (partial(ops.avg_pool, window=(3, 2)), WIDE),
 }
 
 
@@ -64,9 +65,9 @@ FAR = {
 @pytest.mark.parametrize("name", FAR)
 def test_a_stride_beyond_the_input_takes_one_window(name, mode, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)  # with several, convolutions have fewer forms
-    x = integers(0, (1, 30, 29, 8))
+    f, *args = FAR[name]
     for padding in ("VALID", "SAME", 1):
-        near, far = (gradients_of(partial(FAR[name], stride=s, padding=padding), mode, x) for s in (40, 10**9))
+        near, far = (gradients_of(partial(f, stride=s, padding=padding), mode, *args) for s in (40, 10**9))
         jax.tree.map(np.testing.assert_array_equal, far, near)
 
 
