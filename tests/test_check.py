@@ -15,7 +15,8 @@ from fnn.check.tolerance import ulp
 
 X, T = jax.random.normal(jax.random.key(1), (8, 3)), jax.random.normal(jax.random.key(2), (8, 2))
 NET = fnn.serial(hidden=fnn.dense(4), act=fnn.lift(lambda p, x: jnp.tanh(x), name="tanh"), out=fnn.dense(2))
-PARAMS, STATE = NET.init(jax.random.key(0), X)
+KEY = jax.random.key(0)
+PARAMS, STATE = NET.init(KEY, X)
 
 
 def squared(y, t):
@@ -196,6 +197,9 @@ class TestCompare:
             check.compare("net", PARAMS, STATE, (X, T), squared)
         with pytest.raises(fnn.InputError, match="loss to give a floating-point array; got int32"):
             check.compare(NET, PARAMS, STATE, (X, T), lambda y, t: jnp.argmax(y, -1))
+        message = r"compare expected loss of shape \(8,\) or .*; outputs were broadcast against labels"
+        with pytest.raises(fnn.InputError, match=message):
+            check.compare(fnn.dense(1), *fnn.dense(1).init(KEY, X), (X, T[:, 0]), lambda y, t: (y - t) ** 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

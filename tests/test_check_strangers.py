@@ -106,6 +106,37 @@ class TestAutomatic:
         assert "custom_vjp" not in text
 
 
+def rotated(slope):
+    return unary(lambda x: jnp.exp(1j * x), slope)
+
+
+def singular_values(a):
+    return jnp.linalg.svd(a, compute_uv=False)
+
+
+class TestComplex:
+    """The real and the imaginary part of an output are two outputs; an argument is held fixed beside real ones."""
+
+    def test_outputs(self):
+        right = rotated(lambda x, dy: (dy * 1j * jnp.exp(1j * x)).real)
+        half = rotated(lambda x, dy: -dy.real * jnp.sin(x))
+        assert judged(jnp.fft.fft, (X,), quick=True).verdict == "right"
+        assert judged(right, (X,), quick=True).verdict == "right"
+        assert judged(half, (X,), quick=True).verdict == "wrong"
+
+    def test_arguments(self):
+        report = judged(lambda z, x: jnp.abs(z) * jnp.sin(x), (X + 1j, X), checks=(*CHECKS, "cotangents"))
+        assert report.verdict == "right"
+        assert "complex64: held fixed, it has no gradient" in says(report, "cotangents")
+
+
+class TestMeetingSlopes:
+    @pytest.mark.parametrize("f", [jnp.linalg.eigvalsh, singular_values])
+    def test_equal_values_have_no_derivative(self, f):
+        assert judged(f, (jnp.eye(3),), quick=True).verdict == "not checked"
+        assert judged(f, (A,), quick=True).verdict == "right"
+
+
 class TestSolvers:
     def test_tolerance(self):
         slightly = times(1 + 1e-6)

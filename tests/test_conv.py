@@ -12,7 +12,7 @@ from jax import lax
 import fnn
 from fnn import ops
 from fnn.ops import filters
-from tests.helpers import assert_close, assert_exact, gradients_of, integers, normal
+from tests.helpers import DTYPES, assert_close, assert_exact, gradients_of, integers, normal
 
 BOTH = pytest.mark.parametrize("mode", ["hand", "auto"])
 HALF = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -130,8 +130,19 @@ def test_filter_pool_filters_each_channel_alone_and_gives_the_filter_no_gradient
         assert_close(y[..., c : c + 1], want)
         assert_close(dx[..., c : c + 1], pull(jnp.ones_like(want))[0])
     np.testing.assert_array_equal(df, jnp.zeros_like(f))
-    assert ops.filter_pool(x.astype(jnp.bfloat16), f).dtype == jnp.bfloat16
     assert ops.filter_pool(x, f).shape == (2, 2, 2, 3)  # steps by the window
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_filter_pool_keeps_the_dtype_whatever_that_of_the_filter(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        x = jnp.ones((1, 4, 4, 2), dtype)
+        for other in ("bfloat16", "float32", "float64", "int8"):
+            y, pull = jax.vjp(functools.partial(ops.filter_pool, filter=np.ones((2, 2), other)), x)
+            (dx,) = pull(y)
+            assert (y.dtype, dx.dtype) == (dtype, dtype)
+            np.testing.assert_array_equal(y, 4 * jnp.ones((1, 2, 2, 2)))
+            np.testing.assert_array_equal(dx, 4 * x)
 
 
 def test_mapped_over_kernels():

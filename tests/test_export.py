@@ -135,6 +135,19 @@ def test_networks(name):
     check_layer(make(), symbols, concrete)
 
 
+# Sizes that a symbol leaves open: whether (h - 2) * (w - 2) is positive, how much SAME pads.
+OPEN = {
+    "batch_norm behind VALID": lambda: fnn.serial(fnn.conv(4, 3), fnn.batch_norm()),
+    "batch_norm behind a stride": lambda: fnn.serial(fnn.conv(4, 3, stride=2), fnn.batch_norm()),
+    "REPLICATE under a stride": lambda: fnn.conv(4, 3, stride=2, padding="REPLICATE"),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_sizes_that_a_symbol_leaves_open(name):
+    check_layer(OPEN[name](), "b, h, w, 4", SHAPES["b, h, w, 4"])
+
+
 def symbolic_batch(args):
     """Specs of the arguments: axis 0 of those that are as long as the first becomes `b`."""
     (b,) = export.symbolic_shape("b")

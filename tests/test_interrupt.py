@@ -82,9 +82,38 @@ def test_a_second_ctrl_c_stops_at_once_and_carries_the_state():
 
 
 def test_a_loop_within_a_loop_ends_both(capsys):
-    inner = lambda event: train.fit(STEP, start(), [BATCH] * 9, callbacks=[pressing(2)]) and None  # noqa: E731
+    steps = []
+    inner = lambda event: steps.append(train.fit(STEP, start(), [BATCH] * 9, callbacks=[pressing(2)])[0].step)  # noqa: E731
     now, _ = train.fit(STEP, start(), [BATCH] * 3, callbacks=[inner])
-    assert int(now.step) == 1
+    assert (int(now.step), *map(int, steps)) == (1, 2)
+    assert alive(now)
+
+
+def test_a_second_ctrl_c_in_the_inner_loop_stops_both_at_once():
+    """The error that leaves both carries the state of the outer one."""
+
+    def twice(event):
+        for _ in range(2 if event.step == 2 else 0):
+            signal.raise_signal(signal.SIGINT)
+
+    def inner(event):
+        train.fit(STEP, start(), [BATCH] * 9, callbacks=[twice], progress=False)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train.fit(STEP, start(), [BATCH] * 3, callbacks=[inner], progress=False)
+    assert int(caught.value.train_state.step) == 1
+    assert alive(caught.value.train_state)
+
+
+def test_a_loop_of_another_thread_leaves_the_outer_one_alone():
+    def callback(event):
+        options = {"callbacks": [raising(KeyboardInterrupt(), 1)], "progress": False}
+        thread = threading.Thread(target=train.fit, args=(STEP, start(), [BATCH] * 9), kwargs=options)
+        thread.start()
+        thread.join()
+
+    now, _ = train.fit(STEP, start(), [BATCH] * 3, callbacks=[callback], progress=False)
+    assert int(now.step) == 3
 
 
 def test_other_handlers_and_threads_stay_as_they_are():

@@ -1,6 +1,7 @@
 """Class labels in every integer type, against int32: a narrow type must not wrap where K is beyond its limit."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 import fnn
 from fnn import ops
+from tests.catalogue import MEASURES
 from tests.helpers import normal
 
 NARROW = ("int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16")
@@ -126,6 +128,22 @@ def test_two_class_labels_of_every_type(dtype):
     logits, labels = jnp.array([0.5, -0.5, 0.0, 2.0]), np.array([1, 0, 0, 0])
     for wrap in (jnp.asarray, np.asarray):
         np.testing.assert_array_equal(fnn.accuracy(logits, wrap(labels, dtype)), [1, 1, 1, 0])
+
+
+def test_two_class_labels_that_are_booleans_are_either_right_or_refused_in_strict_mode():
+    logits = jnp.array([[0.5, -0.5, 0.0], [2.0, 1.0, -1.0]])
+    right = []
+    for name in MEASURES:
+        f = partial(getattr(fnn, name), **({"k": 2} if name == "top_k_accuracy" else {}))
+        for labels in (jnp.ones((2, 3), bool), jnp.ones(2, bool), np.ones((2, 3), bool)):
+            for run in (f, jax.jit(f)):
+                with jax.numpy_dtype_promotion("strict"):
+                    try:
+                        right.append((name, run(logits, labels).tolist()))
+                    except fnn.InputError as error:
+                        assert f"{labels.dtype} of shape {labels.shape}" in str(error)  # noqa: PT017
+    share = {"accuracy": [1 / 3, 2 / 3], "zero_one": [2 / 3, 1 / 3]}
+    assert right == [(name, pytest.approx(share[name])) for name in share for _ in range(4)]
 
 
 def test_windows_beyond_the_limit_of_int8_pool_to_the_right_place():

@@ -326,6 +326,13 @@ def test_running_averages_are_right_from_step_one():
     assert state["count"] == 15
 
 
+def test_the_count_of_steps_stays_at_its_largest():
+    layer, x, most = fnn.batch_norm(), normals(0, 4, 3), jnp.iinfo(jnp.int32).max
+    params, state = layer.init(KEY, x)
+    for before, after in ((most - 1, most), (most, most)):
+        assert train(layer, params, {**state, "count": jnp.int32(before)}, [x])["count"] == after
+
+
 def test_momentum_one_is_the_plain_average_and_zero_the_last_batch():
     batches = [normals(i, 6, 3) for i in range(4)]
     for momentum, want in ((1.0, np.mean([x.mean(0) for x in batches], 0)), (0.0, batches[-1].mean(0))):

@@ -130,3 +130,27 @@ def test_what_is_large_and_possible_passes():
     """A gigabyte, as a shape alone."""
     y = jax.eval_shape(lambda x: ops.conv(x, KERNEL, padding=2**13), jax.ShapeDtypeStruct(IMAGE.shape, jnp.float32))
     assert y.shape == (1, 2**14 + 3, 2**14 + 3, 1)
+
+
+# 2^31 entries and more in each mean, which no int of JAX counts.
+MANY = {
+    "batch_norm": lambda x: ops.batch_norm(x, None, None)[0],
+    "group_norm": lambda x: ops.group_norm(x, None, None, groups=1),
+    "avg_pool": lambda x: ops.avg_pool(x, 2**16),
+    "avg_pool at a border": lambda x: ops.avg_pool(x, 2**16, padding=1),
+    "global_avg_pool": ops.global_avg_pool,
+}
+
+
+@pytest.mark.parametrize("mode", ["hand", "auto"])
+@pytest.mark.parametrize("name", MANY)
+def test_counts_beyond_int32_are_counted(name, mode):
+    x = jax.ShapeDtypeStruct((2, 2**16, 2**16, 2), jnp.bfloat16)
+    with fnn.gradients(mode):
+        dx = jax.eval_shape(jax.grad(lambda x: MANY[name](x).astype(jnp.float32).sum()), x)
+    assert (dx.shape, dx.dtype) == (x.shape, x.dtype)
+
+
+def test_positions_beyond_int32_have_no_number():
+    with pytest.raises(fnn.InputError, match="global_max_pool expected at most 2147483647 positions"):
+        jax.eval_shape(ops.global_max_pool, jax.ShapeDtypeStruct((1, 2**16, 2**16, 1), jnp.float32))

@@ -140,6 +140,47 @@ def test_a_symbolic_link_stays_and_permissions_are_the_usual(tmp_path):
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
+def test_an_older_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "x"
+    path.touch(0o640)
+    train.save(path, {"a": jnp.ones(3)})
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("f", [lambda path: train.save(path, {}), train.load], ids=["save", "load"])
+def test_a_pipe_is_refused_at_once(tmp_path, f):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with open(os.open(tmp_path / "pipe", os.O_RDWR)):  # so that the test fails instead of waiting
+        for name in ("pipe", "link"):
+            with pytest.raises(fnn.InputError, match="expected a regular file; got a pipe or a device"):
+                f(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems want names of text")
+def test_names_that_are_no_text(tmp_path):
+    folder, tree = os.fsencode(tmp_path), {"a": jnp.ones(3)}
+    path = folder + b"/caf\xe9"
+    train.save(path, tree)
+    assert_same(train.load(path), tree)
+    (tmp_path / "other").write_bytes(b"junk")
+    os.replace(tmp_path / "other", path + b"-bad")
+    os.mkdir(path + b"-dir")
+    for call in (
+        lambda: train.load(path + b"-none"),
+        lambda: train.load(path + b"-bad"),
+        lambda: train.load(path, like={"b": jnp.ones(3)}),
+        lambda: train.save(path + b"-dir", tree),
+        lambda: train.save(path + b"-none/x", tree),
+    ):
+        with pytest.raises(fnn.InputError) as caught:
+            call()
+        assert r"caf\xe9" in str(caught.value)
+        str(caught.value).encode()
+
+
 def test_sharded_arrays_are_saved_whole(tmp_path):
     mesh = jax.make_mesh((jax.device_count(),), ("d",))
     a = jax.device_put(np.arange(16.0, dtype="f"), jax.NamedSharding(mesh, jax.P("d")))

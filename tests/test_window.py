@@ -1,6 +1,7 @@
 """The geometry of windows: output sizes, what each padding means, errors."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax import lax
 import fnn
 from fnn import ops
 from fnn.ops.window import output_sizes, pad_pairs, sizes_of
+from tests.helpers import gradients_of, integers
 
 
 def ceil(n, s):
@@ -47,6 +49,26 @@ def test_same_gives_n_over_s_rounded_up_with_the_least_padding(n, f, s, d):
     least = next(p for p in range(99) if n + p >= (f - 1) * d + 1 and (n + p - (f - 1) * d - 1) // s + 1 >= ceil(n, s))
     assert before + after == least
     assert ((before, after),) == tuple(lax.padtype_to_pads((n,), ((f - 1) * d + 1,), (s,), "SAME"))
+
+
+WIDE = integers(0, (1, 30, 29, 8))
+FAR = {
+    "conv": (ops.conv, WIDE, integers(1, (3, 2, 8, 4))),
+    "conv in groups": (partial(ops.conv, groups=8), WIDE, integers(1, (3, 2, 1, 8))),
+    "filter_pool": (partial(ops.filter_pool, filter=integers(1, (3, 2))), WIDE),
+    "max_pool": (partial(ops.max_pool, window=(3, 2)), WIDE),
+    "avg_pool": (partial(ops.avg_pool, window=(3, 2)), WIDE),
+}
+
+
+@pytest.mark.parametrize("mode", ["hand", "auto"])
+@pytest.mark.parametrize("name", FAR)
+def test_a_stride_beyond_the_input_takes_one_window(name, mode, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # with several, convolutions have fewer forms
+    f, *args = FAR[name]
+    for padding in ("VALID", "SAME", 1):
+        near, far = (gradients_of(partial(f, stride=s, padding=padding), mode, *args) for s in (40, 10**9))
+        jax.tree.map(np.testing.assert_array_equal, far, near)
 
 
 def test_each_axis_has_its_own_geometry():

@@ -46,6 +46,16 @@ def fixed(*sizes: Any) -> bool:
     return all(isinstance(n, int) for n in sizes)
 
 
+def divisor(*sizes: Any) -> Any:
+    """How many entries there are, to divide by: a float, for from 2^31 on an int is none of JAX's int32.
+
+    >>> divisor(2**20, 2**20)
+    1099511627776.0
+    """
+    n = math.prod(sizes)
+    return float(n) if fixed(n) else n
+
+
 def require_room(where: str, shape: tuple, dtype: np.dtype) -> None:
     """Refuse a shape that no machine holds, before XLA is asked: there it may end the process."""
     ok = all(possible(le, n, LARGEST) for n in shape)

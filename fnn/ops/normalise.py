@@ -11,8 +11,6 @@ The variance takes two passes: E[x²] - E[x]² loses its digits where the mean i
 Source: Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167, section 3.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -21,6 +19,7 @@ from fnn.core.broadcast import beside
 from fnn.core.dtypes import widen
 from fnn.core.errors import real, require, require_floats
 from fnn.core.sharding import result_sharding
+from fnn.core.sizes import divisor
 
 Axes = tuple[int, ...]
 Names = tuple[str, ...]
@@ -84,9 +83,9 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
     return inv * (g - m1 + below * (inv * m2)), dscale, doffset
 
 
-def count(x: jax.Array, axes: Axes, names: Names = ()) -> int:
+def count(x: jax.Array, axes: Axes, names: Names = ()) -> float:
     """n: how many entries of x one statistic is taken over."""
-    return math.prod(x.shape[a] for a in axes) * (lax.axis_size(names) if names else 1)
+    return divisor(*(x.shape[a] for a in axes), lax.axis_size(names) if names else 1)
 
 
 def all_but_last(x: jax.Array) -> Axes:

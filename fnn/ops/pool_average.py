@@ -19,6 +19,7 @@ from fnn.core.cases import case
 from fnn.core.dtypes import widen
 from fnn.core.errors import require_flag
 from fnn.core.rule import Rule
+from fnn.core.sizes import divisor
 from fnn.ops.pool import Pool, geometry
 from fnn.ops.window import Ints, Padding
 
@@ -83,7 +84,7 @@ def _count(spec: AveragePool, dtype):
     """m[p]: a number, or an array (1, *outputs, 1) where windows hang over the edge."""
     pool = spec.pool
     if spec.count_padding or not any(map(any, pool.pads)):
-        return math.prod(pool.window)
+        return divisor(*pool.window)
     counts = []
     for axis, (n, f, s, (low, _), out) in enumerate(
         zip(pool.sizes, pool.window, pool.stride, pool.pads, pool.outputs, strict=True), 1

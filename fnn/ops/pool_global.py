@@ -7,6 +7,7 @@ Source: Lin, Chen and Yan, Network in network (2014, https://arxiv.org/abs/1312.
 """
 
 import math
+from operator import le
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,9 @@ from jax import lax
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype, widen
+from fnn.core.errors import LARGEST, require
 from fnn.core.rule import Rule
-from fnn.core.sizes import fixed
+from fnn.core.sizes import divisor, fixed, possible
 from fnn.ops.pool import spatial_sizes
 
 
@@ -30,13 +32,17 @@ def global_max_pool(x: jax.Array) -> jax.Array:
       x: (N, *spatial, C), one to three spatial axes.
 
     Raises:
-      InputError: integer x, wrong rank, empty spatial axes.
+      InputError: integer x, wrong rank, empty spatial axes, 2^31 positions or more.
 
     >>> import jax.numpy as jnp
     >>> global_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
     [[6.0, 7.0]]
     """
-    return max_rule(spatial_sizes("global_max_pool", x), x)
+    sizes = spatial_sizes("global_max_pool", x)
+    ok = possible(le, math.prod(sizes), LARGEST)  # the positions are numbered in int32
+    fix = "pool a part of the axes first, for example with max_pool"
+    require(ok, "global_max_pool", f"at most {LARGEST} positions", f"x of shape {x.shape}", fix)
+    return max_rule(sizes, x)
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
@@ -88,7 +94,7 @@ def _average_fwd(sizes, x):
 
 
 def _average_bwd(sizes, residuals, dy):
-    share = (widen(dy) / math.prod(sizes)).astype(dy.dtype)
+    share = (widen(dy) / divisor(*sizes)).astype(dy.dtype)
     return (jnp.broadcast_to(_broadcast(sizes, share), (dy.shape[0], *sizes, dy.shape[-1])),)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.errors import InputError, require
+from fnn.core.paths import shown
 from fnn.train.step import TrainState
 
 DTYPES = frozenset(["bool", "float16", "bfloat16", "float32", "float64", "complex64", "complex128"]).union(
@@ -111,9 +112,8 @@ def compare(path: Path, described: list, like: Any) -> None:
         shape, dtype, key = tuple(leaf["shape"]), leaf["dtype"], leaf["key"]
         came[name] = (shape[:-1], key_dtype(key)) if key else (shape, dtype)
     clash = len(came) < len(described)  # names with slashes that read alike
-    require(
-        not clash, "load", "leaves with different paths", f"{path} with equal ones", "rename keys that hold a slash"
-    )
+    fix = "rename keys that hold a slash"
+    require(not clash, "load", "leaves with different paths", f"{shown(path)} with equal ones", fix)
     wrong = [f"{name} is missing" for name in want if name not in came]
     wrong += [f"{name} is not expected" for name in came if name not in want]
     for name in (name for name in want if name in came):
@@ -123,7 +123,7 @@ def compare(path: Path, described: list, like: Any) -> None:
     if not wrong and (list(want) != list(came) or len(described) != len(jax.tree.leaves(like))):
         wrong = ["its containers are others"]
     fix = "load it with the model and optimiser it was saved with"
-    require(not wrong, "load", "the leaves of `like`", f"{path}: {'; '.join(wrong)}", fix)
+    require(not wrong, "load", "the leaves of `like`", f"{shown(path)}: {'; '.join(wrong)}", fix)
 
 
 def build(node: Any, leaves: Iterator[Any]) -> Any:
