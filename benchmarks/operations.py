@@ -208,7 +208,7 @@ def in_branch(step, given, trips):
 
 PLACES = {"in a loop": in_loop, "in a branch": in_branch}
 TRIPS = 8  # of a loop a turn: what enters and leaves it is copied once
-LONG_SECONDS = 1.0  # what takes longer in a loop or a branch ran once, when it was compared, and does not run again
+LONG_SECONDS = 0.2  # what takes longer in a loop or a branch ran once, when it was compared, and does not run again
 
 
 class InJax:
