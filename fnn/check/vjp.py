@@ -56,7 +56,8 @@ def check_vjp(
     Returns:
       A `Report`, whose `verdict` is "right", "wrong", or "not checked": f raises, is not differentiable for JAX (a
       `while_loop` without a rule), has no float in or out, or has no derivative at this point: where slopes meet and
-      the automatic derivative, none of them, is what the rule gives. Only the first is true. Print it, or `assert` it; `raise_if_wrong()` raises with the whole report.
+      the automatic derivative, none of them, is what the rule gives. Only the first is true. Print it, or `assert` it;
+      `raise_if_wrong()` raises with the whole report.
 
     Raises:
       InputError: f is not callable, a check's name is unknown, a negative seed, tolerance or time. What goes wrong
