@@ -4,7 +4,7 @@
     python -m benchmarks.gpu --only networks      parts (checks, networks, operations, processor); a file keeps the rest
     python -m benchmarks.gpu --platform cpu --small    its own logic, in minutes, on a machine without a GPU
 
-Parts, each within its share of the time; what had no time left is named in the report:
+Parts, each within its share of the time; the report names what had no time left:
 
     checks        `fnn-check --quick` over all rules: float32 with exact products, bfloat16
     networks      training steps by hand, automatically, of flax nnx, of PyTorch eager and compiled
@@ -18,6 +18,7 @@ NVIDIA's), and in bfloat16 (parameters and loss in float32), on `LARGER` times t
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from itertools import compress
 from pathlib import Path
 
 from benchmarks import gpu_report
+from benchmarks.__main__ import OUT
 from benchmarks.machine import RESULTS, cores, describe
 from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS
@@ -66,6 +68,7 @@ ORDER = (
     "convnetjs",
 )
 ROUNDS, CAP, TURN = 9, 4.0, 0.1
+SAME = ("platform", "libraries", "fnn", "cores")  # of two runs that go into one file
 SAMPLE = 1 << 20  # numbers of each gradient: all of them take seconds to bring and to compare
 SMALL = {"networks": ("mlp", "lenet5"), "operations": QUICK[:2], "rules": "dense,relu"}
 
@@ -111,7 +114,7 @@ def checks(platform: str, deadline: float, rules: str | None) -> Iterator[dict]:
                 "dtype": dtype,
                 "status": status,
                 "seconds": round(time.perf_counter() - start, 1),
-                "wrong": [line.strip() for line in text.splitlines() if "WRONG" in line or "not checked" in line][:40],
+                "wrong": [line.strip() for line in text.splitlines() if re.search("WRONG|NOT CHECKED", line)][:40],
                 "last": text.strip().splitlines()[-1:] or [""],
             }
             print(text[-3000:])
@@ -180,15 +183,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="for all parts (20)")
     parser.add_argument("--platform", default="cuda", choices=("cuda", "cpu"), help="where (cuda)")
     parser.add_argument("--small", action="store_true", help="two rules, networks and operations")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="folder of the results (of a CPU's: out/benchmarks)")
     options = parser.parse_args(words)
+    if options.out is None:
+        options.out = RESULTS if options.platform == "cuda" else OUT
     os.environ.update(SHARING, JAX_PLATFORMS=options.platform)
     start, found = time.perf_counter(), {"machine": describe()}
-    device = found["machine"]["platform"].partition(": ")[2].replace("NVIDIA ", "").split(" ")[0].lower()
+    device = re.sub("[^a-z0-9]+", "-", found["machine"]["platform"].partition(": ")[2].lower().replace("nvidia ", ""))
     path = options.out / f"gpu-{device}.json"
     options.out.mkdir(parents=True, exist_ok=True)
-    kept = json.loads(path.read_text()) if (options.only or options.names) and path.exists() else {}
-    found = kept | found
+    if (options.only or options.names) and path.exists():
+        kept = json.loads(path.read_text())
+        found = kept if all(kept["machine"][key] == found["machine"][key] for key in SAME) else found
     parts = [part for part in PARTS if options.only is None or part in options.only]
     total = sum(PARTS[part] for part in parts)
 
@@ -198,6 +204,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
     networks = wanted(ORDER, SMALL["networks"])
     operations = wanted([*QUICK, *(name for name in OPERATIONS if name not in QUICK)], SMALL["operations"])
+    names = {"networks": networks, "operations": operations, "processor": networks}
+    found["wanted"] = found.get("wanted", {}) | {part: names[part] for part in parts if part in names}
     spent = 0.0
     for part in parts:
         spent += PARTS[part] / total

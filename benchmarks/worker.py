@@ -169,7 +169,8 @@ def _sample(a: np.ndarray, most: int | None) -> np.ndarray:
     """At most so many numbers of an array, the same ones of each array of that size."""
     if most is None or a.size <= most:
         return a
-    return a.reshape(-1)[np.random.default_rng(0).integers(a.size, size=most)]
+    some = np.random.default_rng(0).integers(a.size, size=most)
+    return np.concatenate([a.reshape(-1)[some], a.shape])  # of another shape they are another array
 
 
 def warm_up() -> None:

@@ -136,6 +136,21 @@ class TestMeetingSlopes:
         assert judged(f, (jnp.eye(3),), quick=True).verdict == "not checked"
         assert judged(f, (A,), quick=True).verdict == "right"
 
+    def test_a_wrong_rule_is_wrong_there_too(self):
+        doubled = jax.custom_vjp(jnp.linalg.eigvalsh)
+        doubled.defvjp(
+            lambda a: (jnp.linalg.eigvalsh(a), a), lambda a, dy: (2 * jax.vjp(jnp.linalg.eigvalsh, a)[1](dy)[0],)
+        )
+        assert judged(doubled, (jnp.eye(3),), quick=True).verdict == "wrong"
+
+    def test_outputs_beside_an_arbitrary_one_are_judged(self):
+        def both(x):
+            return jnp.stack([jnp.where(x == 0, 0.0, 3 * x + jnp.abs(x)), jnp.abs(x)])
+
+        slope = lambda x: jnp.where(x == 0, jnp.array([0.0, 1.5]), jnp.array([3 + jnp.sign(x), jnp.sign(x)]))  # noqa: E731
+        wrong = unary(both, lambda x, dy: dy @ slope(x))
+        assert judged(wrong, (jnp.array(0.0),), checks=("jacobian",)).verdict == "wrong"
+
 
 class TestSolvers:
     def test_tolerance(self):

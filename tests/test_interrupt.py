@@ -184,6 +184,7 @@ def test_a_donated_state_is_one_sentence_anywhere(tmp_path):
         lambda: LAYER.apply(now.params, now.state, BATCH[0]),
         lambda: fnn.serial(LAYER).apply({"00_dense": now.params}, {}, BATCH[0]),
         lambda: fnn.ops.relu(kernel),
+        lambda: jax.grad(lambda p: LAYER.apply(p, now.state, BATCH[0])[0].sum())(now.params),
         lambda: fnn.l2_penalty(now.params),
         lambda: inspect.activations(LAYER, now.params, now.state, BATCH[0]),
         lambda: inspect.plot_filters(kernel),

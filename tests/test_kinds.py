@@ -426,6 +426,8 @@ MESSAGES = {
     "an empty list": (lambda: fnn.serial([]), "got []; unpack it: serial(*layers)"),
     "a generator": (lambda: fnn.serial(fnn.relu() for _ in range(2)), "unpack it: serial(*layers)"),
     "a dict of layers": (lambda: fnn.serial({"a": fnn.relu()}), "unpack it: serial(**layers)"),
+    "a dict for a body": (lambda: fnn.residual({"a": fnn.relu()}), "join them: fnn.serial(**layers)"),
+    "numbers for layers": (lambda: fnn.serial((3, 4)), "wrap functions with fnn.lift"),
     "a function of JAX": (
         lambda: fnn.serial(jax.nn.relu),
         "got the function relu; use fnn's layer where there is one, fnn.relu(), or wrap it: fnn.lift(lambda params, x:",

@@ -23,8 +23,13 @@ def written(monkeypatch):
         shapes.append(array.shape)
         return before(array)
 
-    monkeypatch.setattr(ARRAY, "__repr__", count)
-    monkeypatch.setattr(ARRAY, "__str__", count)
+    for name in ("__repr__", "__str__"):
+        monkeypatch.setattr(ARRAY, name, count)
+    monkeypatch.setattr(ARRAY, "__format__", lambda array, spec: count(array))
+    some = jnp.zeros(7)
+    assert f"{some}{some!r}{some!s}"
+    assert shapes == [(7,)] * 3
+    shapes.clear()
     return shapes
 
 

@@ -92,6 +92,13 @@ BROKEN = {
     "rate nan": (squared, optax.sgd(float("nan")), None, "the update of parameter bias"),
     "schedule inf": (squared, optax.sgd(lambda n: jnp.inf), None, "the update of parameter bias"),
     "overflow": (squared, optax.sgd(3e38), None, "the update of parameter"),
+    "large, rate nan": (squared, optax.sgd(float("nan")), None, "the update of parameter bias"),
+    "large, for the kernel": (
+        squared,
+        optax.multi_transform({"a": SGD, "b": optax.sgd(float("inf"))}, {"bias": "a", "kernel": "b"}),
+        None,
+        "the update of parameter kernel",
+    ),
     "square": (lambda y, t: y[:, 0] * 1e30, optax.adam(0.1), None, "the gradient of parameter bias is not finite"),
 }
 
@@ -106,6 +113,8 @@ def as_elsewhere(*operands, cpu, default):
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_not_finite_changes_nothing_and_is_named(name, elsewhere, joined, monkeypatch):
     monkeypatch.setattr(finite, "whole_batch", lambda *args: joined)
+    if name.startswith("large"):
+        monkeypatch.setattr(finite, "_LARGE", 2)
     if elsewhere:
         monkeypatch.setattr(jax.lax, "platform_dependent", as_elsewhere)
     loss, optimizer, penalty, message = BROKEN[name]
@@ -120,7 +129,24 @@ def test_what_is_not_finite_changes_nothing_and_is_named(name, elsewhere, joined
     assert same(before, e.value.train_state[:3])
 
 
-def test_a_model_state_that_is_not_finite_is_refused():
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_square_that_a_narrow_optimiser_state_cannot_hold_is_refused(elsewhere, monkeypatch):
+    if elsewhere:
+        monkeypatch.setattr(jax.lax, "platform_dependent", as_elsewhere)
+    optimizer = optax.adam(1e-3)
+    params = jax.tree.map(lambda a: a.astype("float16"), start().params)
+    now = start(optimizer)._replace(params=params, opt_state=optimizer.init(params))
+    step = train.make_step(LAYER, lambda y, t: y[:, 0] * 300, optimizer)
+    before = jax.tree.map(np.asarray, now[:3])
+    with pytest.raises(train.NonFiniteLoss, match="the optimiser's new state 0/nu/bias is not finite") as e:
+        train.fit(step, now, [(X.astype("float16"), T)], progress=False)
+    assert same(before, e.value.train_state[:3])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_model_state_that_is_not_finite_is_refused(elsewhere, monkeypatch):
+    if elsewhere:
+        monkeypatch.setattr(jax.lax, "platform_dependent", as_elsewhere)
     layer = fnn.Layer(
         lambda key, x: ({"w": jnp.ones(3)}, {"mean": jnp.zeros(())}),
         lambda p, s, x, *, train=False, key=None: (x * p["w"], {"mean": x.sum() * 1e38}),

@@ -305,6 +305,8 @@ class TestRegistry:
         for seed in (-1, 0.5, "0"):
             with pytest.raises(fnn.InputError, match="a seed"):
                 check.check_rule("relu", seed=seed)
+        with pytest.raises(fnn.InputError, match="a list of rules, one at least; got 5"):
+            check.check_all(names=5)
         with pytest.raises(fnn.InputError, match="a list of checks; got 3"):
             check.check_rule("relu", skip=3)
         with pytest.raises(fnn.InputError, match=r"a list of rules, one at least; got \[\]"):
@@ -317,6 +319,17 @@ class TestRegistry:
             check.check_rule("relu", checks=("no",))
 
     def test_numpys_numbers_and_single_names(self):
+        for seed in (np.uint8(255), jnp.int32(1)):
+            assert (
+                check.check_vjp(jnp.sin, jnp.ones(3), checks=("automatic", "shard_map"), seed=seed).verdict == "right"
+            )
         suite = check.check_all(names="relu", checks="linear", skip="vmap", seed=np.int64(1), quick=True)
         assert {f.check for report in suite.flat() for f in report.findings} == {"linear"}
         assert check.check_rule("relu", cases=np.array([1]), checks="zero")
+
+    def test_generators_are_read_once(self):
+        suite = check.check_all(names=iter(["relu", "tanh"]), checks=(c for c in ("zero", "linear")), quick=True)
+        assert {f.check for report in suite.flat() for f in report.findings} == {"zero", "linear"}
+        assert [part.name for part in suite.reports] == ["relu", "tanh"]
+        report = check.check_vjp(jnp.sin, jnp.ones(3), checks=["zero", "linear"], skip=iter(["zero"]))
+        assert {f.check for f in report.findings} == {"linear"}

@@ -26,7 +26,7 @@ def check_kinks(numeric: Numeric) -> Iterator[Finding]:
                 free.append(subject.paths[i])
             else:
                 rows.append(row)
-    yield from conclude("kinks", rows, "none found")
+    yield from conclude("kinks", rows, "none found") if rows or not free else ()
     yield from no_slope("kinks", free)
     if lost:
         yield Finding("kinks", "note", detail=f"{lost} more entries may lie at kinks and were not looked at")

@@ -191,7 +191,7 @@ def check_coordinates(numeric: Numeric) -> Iterator[Finding]:
                 numeric.judged[path].add("all" if len(indices) == g.size else f"{len(indices)} of {g.size} entries")
             else:
                 unjudged.append(path)
-    yield from conclude("coordinates", rows, "every leaf is empty")
+    yield from conclude("coordinates", rows, "every leaf is empty") if rows or not lost else ()
     yield from _unjudged(subject, "coordinates", unjudged)
     yield from no_slope("coordinates", lost)
 
@@ -221,16 +221,17 @@ def check_jacobian(numeric: Numeric) -> Iterator[Finding]:
             gap = np.where(np.isnan(hand[:, k]), np.inf, np.maximum(gap, 0))
             limit = np.where(kink, 0, error) + floor
             judged = np.isfinite(limit)
-            if judged.any():
+            while judged.any():
                 worst = np.argmax(np.where(judged, gap - limit, -np.inf))
                 where = f"output {worst}, entry {k}"
                 row = Row(subject.paths[i], float(gap[worst]), float(limit[worst]), where)
-                if m.kink and arbitrary(subject, i, k, row, bases[worst]):
-                    lost.append(subject.paths[i])
-                else:
+                if not (m.kink and arbitrary(subject, i, k, row, bases[worst])):
                     rows.append(row)
+                    break
+                judged[worst] = False  # the others may be wrong all the same
+                lost.append(subject.paths[i])
         numeric.judged[subject.paths[i]].add("jacobian")
-    yield from conclude("jacobian", rows, "no entry converges")
+    yield from conclude("jacobian", rows, "no entry converges") if rows or not lost else ()
     yield from no_slope("jacobian", lost)
 
 
@@ -263,7 +264,7 @@ def arbitrary(subject: Subject, leaf: int, k: int, row: Row, dy: Arrays | None =
 def no_slope(check: str, paths: list[str]) -> Iterator[Finding]:
     """What is said of leaves where JAX's own derivative is arbitrary."""
     if paths:
-        why = "slopes meet here, and JAX's own derivative is none of them; choose another point"
+        why = "slopes meet here, and the automatic derivative is none of them; choose another point"
         yield Finding(check, "CANNOT", ", ".join(dict.fromkeys(paths)), why)
 
 

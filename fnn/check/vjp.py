@@ -1,7 +1,7 @@
 """Check a rule: anyone's, a registered one, or all of them."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,8 @@ def check_vjp(
     f: Callable,
     *args: Any,
     reference: Callable | None = None,
-    checks: Sequence[str] | None = None,
-    skip: Sequence[str] = (),
+    checks: str | Sequence[str] | None = None,
+    skip: str | Sequence[str] = (),
     seed: int = 0,
     name: str | None = None,
     quick: bool = False,
@@ -55,8 +55,9 @@ def check_vjp(
 
     Returns:
       A `Report`, whose `verdict` is "right", "wrong", or "not checked": f raises, is not differentiable for JAX (a
-      `while_loop` without a rule), has no float in or out, or has no derivative at this point. Only the first is true.
-      Print it, or `assert` it; `raise_if_wrong()` raises with the whole report.
+      `while_loop` without a rule), has no float in or out, or has no derivative at this point: where slopes meet and
+      the automatic derivative, none of them, is what the rule gives. Only the first is true. Print it, or `assert` it;
+      `raise_if_wrong()` raises with the whole report.
 
     Raises:
       InputError: f is not callable, a check's name is unknown, a negative seed, tolerance or time. What goes wrong
@@ -74,7 +75,8 @@ def check_vjp(
     require(callable(f), "check_vjp", "a function f(*args)", type(f).__name__, "pass the function, then its arguments")
     ok = reference is None or callable(reference)
     require(ok, "check_vjp", "a function reference(*args)", type(reference).__name__, "pass a function or None")
-    wanted = _wanted("check_vjp", checks, skip, seed, quick)
+    seed = _seed("check_vjp", seed)
+    wanted = _wanted("check_vjp", checks, skip, quick)
     ok = seconds is None or (is_number(seconds) and seconds > 0)
     require(ok, "check_vjp", "seconds > 0", repr(seconds), "pass a number, or None for no limit")
     name = name or getattr(f, "__name__", type(f).__name__)
@@ -104,8 +106,8 @@ def check_rule(
     name: str | Rule,
     *,
     cases: Sequence[int] | None = None,
-    checks: Sequence[str] | None = None,
-    skip: Sequence[str] = (),
+    checks: str | Sequence[str] | None = None,
+    skip: str | Sequence[str] = (),
     dtype: str = "float32",
     seed: int = 0,
     quick: bool = False,
@@ -136,7 +138,8 @@ def check_rule(
     require(ok, "check_rule", f"a list of case numbers below {count}", described(cases), "choose others: cases=[0, 2]")
     ok = dtype in DTYPES
     require(ok, "check_rule", f"a dtype among {list(DTYPES)}", repr(dtype), "choose one of these")
-    wanted = _wanted("check_rule", checks, skip, seed, quick)
+    seed = _seed("check_rule", seed)
+    wanted = _wanted("check_rule", checks, skip, quick)
     if quick and cases is None:
         numbers = numbers[:QUICK_CASES]
     room = allowed("check_rule", tolerance)
@@ -146,9 +149,9 @@ def check_rule(
 
 def check_all(
     *,
-    names: Sequence[str | Rule] | None = None,
-    checks: Sequence[str] | None = None,
-    skip: Sequence[str] = (),
+    names: str | Rule | Sequence[str | Rule] | None = None,
+    checks: str | Sequence[str] | None = None,
+    skip: str | Sequence[str] = (),
     dtype: str = "float32",
     seed: int = 0,
     quick: bool = False,
@@ -168,11 +171,12 @@ def check_all(
     >>> str(check_all(names=["relu"], quick=True)).splitlines()[-1].startswith("all rules: right, in 2 calls")
     True
     """
-    names = rules() if names is None else _each(names)
-    require(bool(names), "check_all", "a list of rules, one at least", described(names), "leave names out for all")
+    chosen = list(rules()) if names is None else _each(names)
+    require(bool(chosen), "check_all", "a list of rules, one at least", described(names), "leave names out for all")
     start, suites = time.perf_counter(), []
+    checks, skip = checks if checks is None else _each(checks), _each(skip)  # each rule reads them anew
     options = {"checks": checks, "skip": skip, "dtype": dtype, "seed": seed, "quick": quick, "tolerance": tolerance}
-    for name in names:
+    for name in chosen:
         suites.append(check_rule(name, **options))
         if progress is not None:
             progress(suites[-1])
@@ -217,16 +221,19 @@ def rule_of(where: str, rule: str | Rule) -> Rule:
     return known[rule]
 
 
-def _wanted(where: str, checks: Sequence[str] | None, skip: Sequence[str], seed: int, quick: bool) -> tuple[str, ...]:
+def _seed(where: str, seed: Any) -> int:
+    return integer(where, "seed", seed, 0, 2**32 - 1, fix="choose another")
+
+
+def _wanted(where: str, checks: Any, skip: Any, quick: bool) -> tuple[str, ...]:
     require_flag(where, "quick", quick)
-    integer(where, "a seed", seed, 0, 2**32 - 1)
-    checks = [c for c in CHECKS if not (quick and c in SLOW)] if checks is None else checks
-    for given in (checks, skip):
-        require(_each(given) is not None, where, "a list of checks", described(given), 'pass checks=["linear"]')
-    chosen, skip = _each(checks), _each(skip)
-    unknown = [c for c in (*chosen, *skip) if c not in CHECKS]
+    default = [c for c in CHECKS if not (quick and c in SLOW)]
+    chosen, left_out = (_each(given) for given in (default if checks is None else checks, skip))
+    for given, names in ((checks, chosen), (skip, left_out)):
+        require(names is not None, where, "a list of checks", described(given), 'pass checks=["linear"]')
+    unknown = [c for c in (*chosen, *left_out) if c not in CHECKS]
     require(not unknown, where, f"checks among {list(CHECKS)}", unknown, "choose from fnn.check.CHECKS")
-    left = tuple(c for c in chosen if c not in skip)
+    left = tuple(c for c in chosen if c not in left_out)
     require(len(left) > 0, where, "at least one check", "all of them skipped", "leave some in")
     return left
 
@@ -235,4 +242,7 @@ def _each(names: Any) -> list | None:
     """What was passed as a list; one name, or rule, by itself as a list of it; None for what is neither."""
     if isinstance(names, str | Rule):
         return [names]
-    return list(names) if isinstance(names, Iterable) else None
+    try:
+        return list(names)
+    except TypeError:  # no list at all, or an array without axes
+        return None

@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
 from fnn.core.errors import InputError
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 
 def alive(tree: Any) -> bool:
@@ -14,22 +16,21 @@ def alive(tree: Any) -> bool:
     return not any(_gone(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def require_alive(where: str, tree: Any, what: str = "arrays") -> None:
+def require_alive(where: str, tree: Any, what: str = "arguments") -> None:
     """Refuse trees with arrays that were donated.
 
     >>> import jax.numpy as jnp
     >>> require_alive("f", {"w": jnp.ones(3)})
     """
     if not alive(tree):
-        got = "one that was donated to an earlier step"
-        raise InputError(where, f"{what} with live arrays", got, "pass the one that the last step returned")
+        raise _donated(where, what)
 
 
-def of_live_arrays(f: Callable) -> Callable:
+def of_live_arrays(f: Callable[P, R]) -> Callable[P, R]:
     """f, which refuses donated arrays among its arguments before it begins."""
 
     @functools.wraps(f)
-    def checked(*args: Any, **options: Any) -> Any:
+    def checked(*args: P.args, **options: P.kwargs) -> R:
         require_alive(f.__name__, (args, options))
         return f(*args, **options)
 
@@ -37,12 +38,18 @@ def of_live_arrays(f: Callable) -> Callable:
 
 
 def explained(where: str, tree: Any, error: Exception) -> Exception:
-    """The error of a call with these arrays: that they were donated if they were, else `error`."""
-    try:
-        require_alive(where, tree)
-    except InputError as donated:
-        return donated
-    return error
+    """The error of a call with these arrays: that they were donated if they were, else `error`.
+
+    Within `jax.grad` arrays cannot be asked: there JAX's words tell.
+    """
+    if isinstance(error, InputError) or (alive(tree) and "has been deleted" not in str(error)):
+        return error
+    return _donated(where, "arguments")
+
+
+def _donated(where: str, what: str) -> InputError:
+    got = "one that was donated to an earlier step, or deleted"
+    return InputError(where, f"{what} with live arrays", got, "pass the one that the last step returned")
 
 
 def _gone(leaf: Any) -> bool:

@@ -247,7 +247,10 @@ def _is_array(value: object) -> bool:
 
 def _holds_arrays(value: object) -> bool:
     """Whether writing value out would write arrays out, or wait for them: a state may fill a GPU."""
-    return isinstance(value, tuple | list | dict) and any(map(_is_array, jax.tree.leaves(value)))
+    try:
+        return any(map(_is_array, jax.tree.leaves(value)))
+    except Exception:  # keys that cannot be sorted
+        return False
 
 
 def _takes(f: Callable, args: tuple[str, ...], keywords: tuple[str, ...]) -> bool:

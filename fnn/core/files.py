@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,8 +12,10 @@ from typing import BinaryIO
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes its place, flushed to the disk, when the block ends.
 
-    If the block fails, or the process is killed, what was there before stays. An older file keeps its permissions.
+    If the block fails, or the process is killed, what was there before stays; a killed process leaves the file beside
+    it, `.fnn.*`. An older file keeps its permissions.
 
+    >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "x"
     >>> with whole_file(path) as file:
     ...     _ = file.write(b"all")
@@ -22,12 +24,15 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     side = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".fnn.", delete=False) as file:
-            side = Path(file.name)
+        name = path.parent / f".fnn.{secrets.token_hex(8)}"
+        number = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        side = name
+        with os.fdopen(number, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(side, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+            os.fsync(number)
+        if path.exists():
+            os.chmod(side, path.stat().st_mode & 0o777)
         os.replace(side, path)
         side = None
     finally:
@@ -35,12 +40,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 side.unlink()
     _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

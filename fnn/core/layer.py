@@ -155,9 +155,9 @@ def require_layer(where: str, name: str, value: Any) -> None:
     own = getattr(value, "__module__", "") or ""
     fix = "wrap functions with fnn.lift"
     positional = where in ("serial", "parallel") and name[:1].isdigit()
-    if isinstance(value, Mapping) and positional:
-        fix = f"unpack it: {where}(**layers)"
-    elif isinstance(value, list | tuple | Iterator | Mapping):
+    if isinstance(value, Mapping):
+        fix = f"unpack it: {where}(**layers)" if positional else "join them: fnn.serial(**layers)"
+    elif isinstance(value, Iterator) or (isinstance(value, list | tuple) and all(isinstance(v, Layer) for v in value)):
         fix = f"unpack it: {where}(*layers)" if positional else "join them: fnn.serial(*layers)"
     elif callable(value) and own.startswith("fnn.layers"):
         fix = f"call it: {known}() makes a layer, {known} does not"

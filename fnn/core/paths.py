@@ -10,7 +10,10 @@ def as_path(where: str, path: str | bytes | os.PathLike) -> Path:
     """A path of any kind that Python takes; not a file number, which `open` would take, too."""
     if not isinstance(path, str | bytes | os.PathLike):
         raise InputError(where, "a path", repr(path), "pass a str or a pathlib.Path")
-    return Path(os.fsdecode(path))
+    try:
+        return Path(os.fsdecode(path))
+    except (TypeError, ValueError) as error:  # whatever the caller's own __fspath__ does
+        raise InputError(where, "a path", repr(path), f"it is none: {error}") from error
 
 
 def shown(path: str | Path) -> str:

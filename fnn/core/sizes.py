@@ -47,7 +47,7 @@ def fixed(*sizes: Any) -> bool:
 
 
 def divisor(*sizes: Any) -> Any:
-    """How many entries there are, to divide by: a float, for from 2^31 on an int is none of JAX's int32.
+    """How many entries there are, to divide by: a float, since an int of 2^31 or more does not fit JAX's int32.
 
     >>> divisor(2**20, 2**20)
     1099511627776.0

@@ -69,12 +69,19 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
     factor = None if scale is None else beside(widen(scale), x)
     only_a = tuple(a for a in axes if a not in constant)
 
+    def summed(s: jax.Array, factor: jax.Array | None) -> jax.Array:
+        return (s if factor is None else factor * s).sum(only_a, keepdims=True)
+
     def total(s: jax.Array) -> jax.Array:
         """Σ over the rest of A of scale s."""
         if factor is None or both or scale.ndim > 1 or result_sharding(s) is not None:
-            return (s if factor is None else factor * s).sum(only_a, keepdims=True)
-        # Layer norm: s is large, and not copied.
-        return jnp.matmul(s, widen(scale), precision=lax.Precision.HIGHEST)[..., None]
+            return summed(s, factor)
+
+        def product(s: jax.Array, factor: jax.Array) -> jax.Array:
+            return jnp.matmul(s, factor.reshape(-1), precision=lax.Precision.HIGHEST)[..., None]
+
+        # Layer norm: s is large. On CPU a product does not copy it; on a GPU a product would want it copied first.
+        return lax.platform_dependent(s, factor, cpu=product, default=summed)
 
     m1, m2 = (total(s) / count(x, axes, names) for s in (s1, s2))
     if names:

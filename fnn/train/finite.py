@@ -1,8 +1,8 @@
-"""An update is made only where everything in it is finite: the loss, its gradient, and all that the update changes.
+"""An update is made only where it is finite: the loss, its gradient, and what the update changes.
 
 Checking all of it beforehand would read every array twice: on CPU a fifth more time for a large dense network, on a GPU
-several kernels more for each array. So the gradient is read once, and the update of arrays that are not large is
-computed once more.
+several kernels more for each array. So the gradient is read once, and of the update what may be wrong though the
+gradient is right: a rate shows in a part of each array, a square that overflows in narrow ones.
 """
 
 import math
@@ -35,21 +35,21 @@ def update_if_finite(
     Returns:
       The new state and 0; or `old`, and 1 + the place of what is not finite, which `verdict` names. An entry that was
       inf or nan before may stay so: an optimiser may begin with a best loss of inf. A gradient that is too
-      large to be squared in float32 counts as not finite. The new optimiser state is not looked at, and neither are new
-      parameters of over 65,536 elements: what they are made of is.
+      large to be squared in float32 counts as not finite. Of new parameters on one device the first 65,536 entries are
+      looked at, of the new optimiser state arrays narrower than float32; all of both where `evaluates()`.
     """
     slopes = [value, *map(_squarable, jax.tree.leaves(gradient))]
 
-    def changed(came: tuple, old: tuple) -> list[jax.Array]:
+    def changed(came: Any, old: Any) -> list[jax.Array]:
         pairs = zip(jax.tree.leaves(came), jax.tree.leaves(old), strict=True)
         return [jnp.where(jnp.isfinite(b), a, jnp.zeros_like(a)) if _inexact(a) else a for a, b in pairs]
 
     def looked_at(old: tuple, came: tuple) -> list[tuple[int, jax.Array]]:
-        if evaluates():
-            return list(enumerate([*slopes, *changed(came, old)]))
-        params = len(jax.tree.leaves(old[0]))
-        seen = enumerate(changed(came[:2], old[:2]), len(slopes))
-        return [*enumerate(slopes), *((i, a) for i, a in seen if a.size <= _LARGE or i >= len(slopes) + params)]
+        params, state, opt_state = map(changed, came, old)
+        if not evaluates():
+            params = list(map(_part, params)) if whole_batch(*params) else params
+            opt_state = [a if _inexact(a) and wide_dtype(a) != a.dtype else None for a in opt_state]
+        return [(i, a) for i, a in enumerate([*slopes, *params, *state, *opt_state]) if a is not None]
 
     def chosen(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
         came = advance(old, *new)
@@ -136,6 +136,11 @@ def _squarable(gradient: jax.Array) -> jax.Array:
     """The gradient, inf where an optimiser's square of it would overflow: Adam would never move that entry again."""
     limit = math.sqrt(jnp.finfo(wide_dtype(gradient)).max)
     return jnp.where(jnp.abs(gradient) <= limit, gradient, jnp.inf)
+
+
+def _part(a: jax.Array) -> jax.Array:
+    """The first entries of a large array: a rate that is not finite shows in each."""
+    return a if a.size <= _LARGE else a.reshape(-1)[:_LARGE]
 
 
 def _inexact(a: jax.Array) -> bool:
