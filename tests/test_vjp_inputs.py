@@ -303,7 +303,7 @@ class TestRegistry:
             with pytest.raises(fnn.InputError, match="check_rule expected a list of case numbers"):
                 check.check_rule("relu", cases=cases)
         for seed in (-1, 0.5, "0"):
-            with pytest.raises(fnn.InputError, match="a seed"):
+            with pytest.raises(fnn.InputError, match="seed from 0 to"):
                 check.check_rule("relu", seed=seed)
         with pytest.raises(fnn.InputError, match="a list of rules, one at least; got 5"):
             check.check_all(names=5)

@@ -1,7 +1,7 @@
 """Arrays that were donated to a compiled program are gone: one sentence says so wherever they come back."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -13,7 +13,7 @@ P, R = ParamSpec("P"), TypeVar("R")
 
 def alive(tree: Any) -> bool:
     """Whether no array of the tree was donated or deleted."""
-    return not any(_gone(leaf) for leaf in jax.tree.leaves(tree))
+    return not any(_gone(leaf) for leaf in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Iterator)))
 
 
 def require_alive(where: str, tree: Any, what: str = "arguments") -> None:

@@ -248,7 +248,7 @@ def _is_array(value: object) -> bool:
 def _holds_arrays(value: object) -> bool:
     """Whether writing value out would write arrays out, or wait for them: a state may fill a GPU."""
     try:
-        return any(map(_is_array, jax.tree.leaves(value)))
+        return any(map(_is_array, jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, Iterator))))
     except Exception:  # keys that cannot be sorted
         return False
 
