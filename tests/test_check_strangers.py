@@ -14,7 +14,7 @@ from fnn.check.automatic import automatic
 from fnn.check.finding import WIDTH
 from fnn.check.numeric import Numeric, OutOfTimeError
 from fnn.check.subject import Subject
-from tests.broken import VALUES, findings, says, sine, times, unary
+from tests.broken import VALUES, findings, ruled, says, sine, times, unary
 from tests.strangers import RIGHT, WRONG, A, X, Y, by_half, fixed_point
 
 CHECKS = ("primal", "automatic", "linear", "differences", "coordinates", "kinks")
@@ -137,10 +137,8 @@ class TestMeetingSlopes:
         assert judged(f, (A,), quick=True).verdict == "right"
 
     def test_a_wrong_rule_is_wrong_there_too(self):
-        doubled = jax.custom_vjp(jnp.linalg.eigvalsh)
-        doubled.defvjp(
-            lambda a: (jnp.linalg.eigvalsh(a), a), lambda a, dy: (2 * jax.vjp(jnp.linalg.eigvalsh, a)[1](dy)[0],)
-        )
+        values = lambda a: jnp.linalg.eigvalsh(a)  # noqa: E731 - custom_vjp would hand on its default arguments
+        doubled = ruled(values, lambda args, dy: (2 * jax.vjp(values, *args)[1](dy)[0],))
         assert judged(doubled, (jnp.eye(3),), quick=True).verdict == "wrong"
 
     def test_outputs_beside_an_arbitrary_one_are_judged(self):
