@@ -37,6 +37,7 @@ from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS
 from benchmarks.networks.libraries import build as build_network
 from benchmarks.operations import OPERATIONS, QUICK
+from benchmarks.operations import build as build_operation
 from benchmarks.worker import SHARING, Worker
 
 PARTS = {"checks": 0.2, "networks": 0.4, "operations": 0.25, "processor": 0.15}  # shares of the time
@@ -81,13 +82,7 @@ def build(name: str, library: str, variant: str):
         network = replace(network, dtype=dtype, nudge=DTYPES[dtype][0])
         return build_network(network, library, variant)
     operation = replace(OPERATIONS[name].with_batch(int(larger)), dtype=dtype)
-    if library == "torch":
-        from benchmarks.operations_torch import InTorch
-
-        return InTorch(operation, variant)
-    from benchmarks.operations import InJax
-
-    return InJax(operation, variant)
+    return build_operation(operation, library, variant)
 
 
 def subject(kind: str, name: str, dtype: str, larger: int) -> str:
@@ -205,7 +200,8 @@ def main(words: Sequence[str] | None = None) -> int:
     networks = wanted(ORDER, SMALL["networks"])
     operations = wanted([*QUICK, *(name for name in OPERATIONS if name not in QUICK)], SMALL["operations"])
     names = {"networks": networks, "operations": operations, "processor": networks}
-    found["wanted"] = found.get("wanted", {}) | {part: names[part] for part in parts if part in names}
+    if not options.names:
+        found["wanted"] = found.get("wanted", {}) | {part: names[part] for part in parts if part in names}
     spent = 0.0
     for part in parts:
         spent += PARTS[part] / total

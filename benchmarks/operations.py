@@ -286,10 +286,11 @@ class InJax:
         return (time.perf_counter() - start) / trips
 
 
-def build(name: str, library: str, variant: str):
-    """The program of an operation, for `benchmarks.worker`."""
+def build(operation: str | Operation, library: str, variant: str):
+    """The program of an operation, or of the name of one, for `benchmarks.worker`."""
+    operation = OPERATIONS[operation] if isinstance(operation, str) else operation
     if library == "torch":
         from benchmarks.operations_torch import InTorch
 
-        return InTorch(OPERATIONS[name], variant)
-    return InJax(OPERATIONS[name], variant)
+        return InTorch(operation, variant)
+    return InJax(operation, variant)

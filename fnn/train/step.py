@@ -81,8 +81,9 @@ def make_step(
 
     The train_state that goes in is donated: its arrays are gone after the call. Where the loss, its gradient, the new
     state or the update is not finite, params, state and opt_state stay as they were; the step counter advances all the
-    same, and the measure "skipped" tells. Of the update, parameters of over 65,536 entries are not looked at. An
-    optimiser that skips such steps by itself (`optax.apply_if_finite`) is never handed one: `fit` stops at the first.
+    same, and the measure "skipped" tells. Of the update the first 65,536 entries of each parameter are looked at, and
+    optimiser states narrower than float32. An optimiser that skips such steps by itself (`optax.apply_if_finite`) is
+    never handed one: `fit` stops at the first.
     The step obeys `fnn.gradients` at the time of the call.
 
     Args:
