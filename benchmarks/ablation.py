@@ -25,7 +25,7 @@ from benchmarks.networks.zoo import asked
 from benchmarks.report import loads
 from benchmarks.worker import Worker
 from fnn.core import kept
-from fnn.ops import conv_forms as forms
+from fnn.ops.convolution import tables as forms
 
 NAMES = ("resnet20", "vgg", "mobilenet", "resnext", "vit")
 WITHOUT = "hand, without "

@@ -27,8 +27,8 @@ from benchmarks import tables
 from benchmarks.machine import RESULTS, Copying, copied, describe
 from benchmarks.networks import nodes
 from benchmarks.networks.zoo import NETWORKS, asked
-from fnn.ops import conv_forms as forms
-from fnn.ops.conv_direct import ConvSpec
+from fnn.ops.convolution import tables as forms
+from fnn.ops.convolution.direct import ConvSpec
 from fnn.train import compiler_options
 
 NAMES = ("lenet5", "mnist_cnn", "convnetjs", "resnet20", "resnet18", "vgg", "mobilenet", "resnext")

@@ -22,8 +22,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
 from benchmarks.machine import RESULTS, describe
-from fnn.ops import conv_forms
-from fnn.ops.conv_direct import ConvSpec, exchange
+from fnn.ops.convolution import tables as conv_forms
+from fnn.ops.convolution.direct import ConvSpec, exchange
 
 DEVICES = 8
 IMAGES = (64, 16, 16, 8)

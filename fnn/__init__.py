@@ -125,15 +125,15 @@ from fnn.layers.pool import global_max_pool as global_max_pool
 from fnn.layers.pool import max_pool as max_pool
 from fnn.layers.shape import flatten as flatten
 from fnn.layers.shape import reshape as reshape
-from fnn.ops.hinge import hinge as hinge
-from fnn.ops.loss import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
-from fnn.ops.loss import softmax_cross_entropy as softmax_cross_entropy
-from fnn.ops.loss import squared_error as squared_error
-from fnn.ops.metric import accuracy as accuracy
-from fnn.ops.metric import top_k_accuracy as top_k_accuracy
-from fnn.ops.metric import zero_one as zero_one
-from fnn.ops.penalty import decay_mask as decay_mask
-from fnn.ops.penalty import l2_penalty as l2_penalty
+from fnn.ops.losses import accuracy as accuracy
+from fnn.ops.losses import decay_mask as decay_mask
+from fnn.ops.losses import hinge as hinge
+from fnn.ops.losses import l2_penalty as l2_penalty
+from fnn.ops.losses import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
+from fnn.ops.losses import softmax_cross_entropy as softmax_cross_entropy
+from fnn.ops.losses import squared_error as squared_error
+from fnn.ops.losses import top_k_accuracy as top_k_accuracy
+from fnn.ops.losses import zero_one as zero_one
 
 __all__ = [
     "InputError",

@@ -40,7 +40,7 @@ LAYERS = {
     ],
     "dropout": [lambda: fnn.dropout(0.5)],
     "elu": [lambda: fnn.elu()],
-    "filter_pool": [lambda: fnn.filter_pool(fnn.ops.filters.gaussian(3, 1.0), stride=2, padding="SAME")],
+    "filter_pool": [lambda: fnn.filter_pool(fnn.data.filters.gaussian(3, 1.0), stride=2, padding="SAME")],
     "flatten": [lambda: fnn.flatten()],
     "gelu": [lambda: fnn.gelu(), lambda: fnn.gelu(approximate=False)],
     "global_avg_pool": [lambda: fnn.global_avg_pool()],

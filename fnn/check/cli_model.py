@@ -13,7 +13,7 @@ from fnn.check.compare import compare
 from fnn.check.report import Outcome, word_of, worst_of
 from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer
-from fnn.ops.loss import softmax_cross_entropy
+from fnn.ops.losses.cross_entropy import softmax_cross_entropy
 
 
 class Model(Outcome):

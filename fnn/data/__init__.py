@@ -7,9 +7,11 @@ Data                          images and labels
 Split                         data to learn from and to be judged by
 batches                       any tree of arrays cut into batches, in an order that a seed decides
 Batches                       what that returns
+filters                       a module: edges, blurs and sharpening, for `filter_pool` and `conv`
 random_shift                  images moved at random, for `batches(augment=...)`
 """
 
+from fnn.data import filters as filters
 from fnn.data.augment import random_shift as random_shift
 from fnn.data.batches import Batches as Batches
 from fnn.data.batches import Data as Data
@@ -25,6 +27,7 @@ __all__ = [
     "Split",
     "batches",
     "digits",
+    "filters",
     "mnist",
     "random_shift",
     "read_idx",

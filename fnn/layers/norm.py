@@ -20,9 +20,9 @@ from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, integer, is_floating, real, require, require_float_spec, require_floats
 from fnn.core.layer import Layer, lift, weights
 from fnn.layers.initial import full
-from fnn.ops.batch_norm import axis_names
-from fnn.ops.norm import check_groups
-from fnn.ops.normalise import check_epsilon
+from fnn.ops.normalisation.batch import axis_names
+from fnn.ops.normalisation.example import check_groups
+from fnn.ops.normalisation.normalise import check_epsilon
 
 
 def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str | Sequence[str] | None = None) -> Layer:

@@ -34,7 +34,6 @@ Windows and borders:
     global_avg_pool               the mean of every channel
     adaptive_avg_pool             means over bins that cover the input evenly
     filter_pool                   a blur, and every stride-th of its numbers
-    filters                       a module: weights for `filter_pool`
     pad                           filled from the array itself: reflected, repeated, wrapped
     dropout                       a random fraction set to zero
 
@@ -51,7 +50,6 @@ Losses, metrics, penalties:
     decay_mask                    which of the parameters are weights
 """
 
-from fnn.ops import filters as filters
 from fnn.ops.activation import elu as elu
 from fnn.ops.activation import gelu as gelu
 from fnn.ops.activation import leaky_relu as leaky_relu
@@ -60,30 +58,30 @@ from fnn.ops.activation import sigmoid as sigmoid
 from fnn.ops.activation import silu as silu
 from fnn.ops.activation import softplus as softplus
 from fnn.ops.activation import tanh as tanh
-from fnn.ops.batch_norm import batch_norm as batch_norm
-from fnn.ops.batch_norm import batch_norm_inference as batch_norm_inference
-from fnn.ops.conv import conv as conv
-from fnn.ops.conv import conv_transpose as conv_transpose
+from fnn.ops.convolution import conv as conv
+from fnn.ops.convolution import conv_transpose as conv_transpose
 from fnn.ops.dense import dense as dense
 from fnn.ops.dropout import dropout as dropout
-from fnn.ops.filter_pool import filter_pool as filter_pool
-from fnn.ops.hinge import hinge as hinge
-from fnn.ops.loss import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
-from fnn.ops.loss import softmax_cross_entropy as softmax_cross_entropy
-from fnn.ops.loss import squared_error as squared_error
-from fnn.ops.metric import accuracy as accuracy
-from fnn.ops.metric import top_k_accuracy as top_k_accuracy
-from fnn.ops.metric import zero_one as zero_one
-from fnn.ops.norm import group_norm as group_norm
-from fnn.ops.norm import layer_norm as layer_norm
+from fnn.ops.losses import accuracy as accuracy
+from fnn.ops.losses import decay_mask as decay_mask
+from fnn.ops.losses import hinge as hinge
+from fnn.ops.losses import l2_penalty as l2_penalty
+from fnn.ops.losses import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
+from fnn.ops.losses import softmax_cross_entropy as softmax_cross_entropy
+from fnn.ops.losses import squared_error as squared_error
+from fnn.ops.losses import top_k_accuracy as top_k_accuracy
+from fnn.ops.losses import zero_one as zero_one
+from fnn.ops.normalisation import batch_norm as batch_norm
+from fnn.ops.normalisation import batch_norm_inference as batch_norm_inference
+from fnn.ops.normalisation import group_norm as group_norm
+from fnn.ops.normalisation import layer_norm as layer_norm
 from fnn.ops.pad import pad as pad
-from fnn.ops.penalty import decay_mask as decay_mask
-from fnn.ops.penalty import l2_penalty as l2_penalty
-from fnn.ops.pool_adaptive import adaptive_avg_pool as adaptive_avg_pool
-from fnn.ops.pool_average import avg_pool as avg_pool
-from fnn.ops.pool_global import global_avg_pool as global_avg_pool
-from fnn.ops.pool_global import global_max_pool as global_max_pool
-from fnn.ops.pool_max import max_pool as max_pool
+from fnn.ops.pooling import adaptive_avg_pool as adaptive_avg_pool
+from fnn.ops.pooling import avg_pool as avg_pool
+from fnn.ops.pooling import filter_pool as filter_pool
+from fnn.ops.pooling import global_avg_pool as global_avg_pool
+from fnn.ops.pooling import global_max_pool as global_max_pool
+from fnn.ops.pooling import max_pool as max_pool
 from fnn.ops.softmax import log_softmax as log_softmax
 from fnn.ops.softmax import softmax as softmax
 
@@ -100,7 +98,6 @@ __all__ = [
     "dropout",
     "elu",
     "filter_pool",
-    "filters",
     "gelu",
     "global_avg_pool",
     "global_max_pool",

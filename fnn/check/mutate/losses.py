@@ -9,7 +9,7 @@ from fnn.check.mutate.mutants import Back, Break, is_float
 from fnn.check.mutate.pointwise import dsigmoid, keep_sum
 from fnn.check.mutate.spatial import swap
 from fnn.core.dtypes import widen
-from fnn.ops.labels import is_integer, one_hot
+from fnn.ops.losses.labels import is_integer, one_hot
 
 
 def _entropy(change: Callable) -> Break:

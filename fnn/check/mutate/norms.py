@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from fnn.check.mutate.mutants import Back, Break
 from fnn.check.mutate.spatial import swap
 from fnn.core.dtypes import widen
-from fnn.ops.normalise import all_but_last
+from fnn.ops.normalisation.normalise import all_but_last
 
 
 def _dx(x, scale, dy, axes, epsilon, *, mean=True, xhat=True, minus=0, power=1, forgotten=False) -> jax.Array:
     """dx = inv^power (g - mean of g - xhat mean of (g xhat)), with terms left out.
 
     Args:
-      x, scale, dy, axes, epsilon: as in `fnn.ops.normalise`.
+      x, scale, dy, axes, epsilon: as in `fnn.ops.normalisation.normalise`.
       mean, xhat: whether the two terms are there.
       minus: taken from n.
       power: of inv.

@@ -14,10 +14,10 @@ from jax import lax
 from fnn.check.mutate.mutants import Back, Break
 from fnn.check.mutate.special import _any
 from fnn.core.dtypes import widen
-from fnn.ops import conv_direct as direct
+from fnn.ops.convolution import direct
 from fnn.ops.pad import PadSpec
-from fnn.ops.pool_adaptive import Bins
-from fnn.ops.pool_adaptive import rule as adaptive
+from fnn.ops.pooling.adaptive import Bins
+from fnn.ops.pooling.adaptive import rule as adaptive
 
 
 def swap(back: Back, leaf: int, g: jax.Array) -> tuple:
