@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fnn.check.cli import require_writable, write
+from fnn.check.command.main import require_writable, write
 from fnn.check.mutate.mutants import mutants
 from fnn.check.mutate.rivals import CHECKERS
 from fnn.check.mutate.suite import OURS, Outcome, correct_names, run, to_dict

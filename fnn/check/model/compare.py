@@ -1,0 +1,254 @@
+"""A model's gradients side by side: by hand, automatic, and from finite differences of the loss in float64.
+
+Each parameter is judged by what rounding explains (`fnn.check.model.measure`), never by its size. Differences look at
+the loss alone, so that they see what the two others share: along one direction of random +1 and -1 in each parameter by
+itself, where every entry counts, and at the entry where hand and automatic are furthest apart.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnn.check.automatic import automatic
+from fnn.check.differences import slope, steps_for
+from fnn.check.finding import leaf_table
+from fnn.check.model.measure import Judged, Measured, peak_of, wide_types, widen
+from fnn.check.program import first_line
+from fnn.check.report import Finding, Leaf, Report
+from fnn.check.tolerance import allowed
+from fnn.core.alive import of_live_arrays
+from fnn.core.errors import integer, require, require_function, require_key, require_leaves
+from fnn.core.layer import Layer, Params, State, require_layer
+from fnn.core.rule import gradients
+from fnn.train.batch import split_batch
+from fnn.train.measure import measure
+
+# Differences that are not this sharp, relative to the gradient along their direction, judge nothing.
+_SHARP = 0.01
+# Rounding errors of a directional derivative that the gradient itself has, in roundings of the sum of its entries.
+_ROUNDINGS = 64
+VALUE, GRADIENT = "loss", "gradient/"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison(Report):
+    """A `Report` with one row a parameter: true if no gradient differs, and a table when printed."""
+
+    def __str__(self) -> str:
+        vanishing = sum(leaf.verdict == "vanish" for leaf in self.leaves)
+        kinked = sum(leaf.verdict == "kink" for leaf in self.leaves)
+        legend = [
+            "hand: the rules written in fnn; auto: jax.grad of the plain formulas; differences: of the float64 loss.",
+            "max diff, relative, ulps, cosine: of hand from auto in float64; the values are those of the worst entry.",
+        ]
+        if vanishing:
+            legend.append("vanish: the true gradient is zero here, and what is left are rounding errors.")
+        if kinked:
+            legend.append("kink: hand and auto agree; the loss has several slopes here, and differences cannot judge.")
+        told = [f for f in self.findings if f.verdict in ("FAIL", "note", "skip")]
+        lines = [f"{f.leaf or f.check}: {f.detail}" for f in told if f.detail]
+        bad = sorted({finding.leaf for finding in self.failures()}, key=self._place)
+        agreement = f"The gradients agree in all {len(self.leaves) - vanishing} parameters that have one."
+        conclusion = f"The gradients DIFFER in {', '.join(bad)}." if bad else agreement
+        return "\n".join([leaf_table(self.leaves, "parameter"), *legend, *lines, conclusion])
+
+    def _place(self, path: str) -> int:
+        return next((i for i, leaf in enumerate(self.leaves) if leaf.path == path), -1)
+
+
+@of_live_arrays
+def compare(
+    layer: Layer,
+    params: Params,
+    state: State,
+    batch: tuple,
+    loss: Callable[[Any, Any], jax.Array],
+    *,
+    key: jax.Array | None = None,
+    seed: int = 0,
+    tolerance: float | None = None,
+) -> Comparison:
+    """Differentiate the mean training loss of a batch in three ways and compare parameter by parameter.
+
+    Everything is computed in the dtype of the model and once more in float64 from the same rounded values, so that the
+    verdict on a model in bfloat16 is as sharp as on one in float32. Differences take 66 evaluations of the loss a
+    parameter array, or 99 where they confirm a disagreement.
+
+    Args:
+      layer, params, state: the model.
+      batch: a pair (x, labels).
+      loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
+      key: for stochastic layers; all ways draw the same.
+      seed: of the directions of the differences and of the roundings.
+      tolerance: how far a gradient may be off, relative to its largest entry, beyond what rounding explains.
+
+    Returns:
+      A `Comparison`: true if the gradients agree in every parameter, printed as a table.
+
+    Raises:
+      InputError: a model without parameters, or a batch that is no pair (x, labels) of equal length.
+
+    >>> import jax, jax.numpy as jnp, fnn
+    >>> model, x = fnn.dense(2), jnp.arange(6.0).reshape(2, 3)
+    >>> result = compare(model, *model.init(jax.random.key(0), x), (x, jnp.ones((2, 2))), fnn.squared_error)
+    >>> bool(result), [leaf.path for leaf in result.leaves]
+    (True, ['bias', 'kernel'])
+    """
+    seed = integer("compare", "seed", seed, 0)
+    f, firm, loose = objective("compare", layer, params, state, batch, loss, key)
+    free = allowed("compare", tolerance)
+    measured = Measured(gradient_of(f), firm, loose, seed, gradient_of(automatic(f)), free)
+    judged = measured.judge("hand")
+    findings = [Finding("precision", "note", detail=note) for note in measured.notes]
+    if judged[-1].wrong:  # the loss: tree order puts it last
+        detail = f"the loss itself differs: {judged[-1].finding().detail}"
+        findings.append(Finding("primal", "FAIL", "the loss", detail, judged[-1].error, judged[-1].tolerance))
+    rows = judged[:-1]
+    leaves = [dataclasses.replace(j.leaf, path=j.leaf.path.removeprefix(GRADIENT)) for j in rows]
+    if measured.wide:
+        numbers = _Differences(f, widen(firm), widen(loose), seed)
+        outcomes = [_confront(numbers, i, leaf, j) for i, (leaf, j) in enumerate(zip(leaves, rows, strict=True))]
+        leaves = [leaf for leaf, _ in outcomes]
+        findings += [finding for _, some in outcomes for finding in some]
+    else:
+        findings += [dataclasses.replace(j.finding(), leaf=leaf.path) for j, leaf in zip(rows, leaves, strict=True)]
+        findings.append(Finding("differences", "skip", detail="finite differences need float64"))
+    return Comparison(layer.name, tuple(leaves), tuple(findings))
+
+
+def objective(
+    where: str, layer: Layer, params: Params, state: State, batch: tuple, loss: Callable, key: jax.Array | None
+) -> tuple[Callable, Params, tuple]:
+    """The mean training loss as `f(params, (x, labels, state, key)) -> ()`, and these arguments.
+
+    Raises:
+      InputError: a model without parameters, or a batch that is no pair (x, labels) of equal length.
+    """
+    require_layer(where, "layer", layer)
+    require_function(where, "loss", loss, "outputs", "labels")
+    require_leaves(where, params=params, state=state)
+    if key is not None:
+        require_key(where, key)
+    x, labels, _ = split_batch(where, batch)
+    require(len(jax.tree.leaves(params)) > 0, where, "a model with parameters", "none", "add a layer that has some")
+    ok = all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(params))
+    require(ok, where, "floating-point params", "others", "pass the params that init returned")
+    require(callable(loss), where, "a function loss(outputs, labels)", repr(loss), "pass fnn.softmax_cross_entropy")
+
+    def f(params: Params, rest: tuple) -> jax.Array:
+        x, labels, state, key = rest
+        outputs, _ = layer.apply(params, state, x, train=True, key=key)
+        return measure(where, "loss", loss, outputs, labels, split_batch(where, (x, labels))[2])
+
+    return f, jax.tree.map(jnp.asarray, params), (*jax.tree.map(jnp.asarray, (x, labels, state)), key)
+
+
+def gradient_of(f: Callable) -> Callable:
+    """`(params, rest) -> {"gradient": gradient of f, "loss": f}`."""
+
+    def gradient(params: Params, rest: tuple) -> dict[str, Any]:
+        value, slopes = jax.value_and_grad(f)(params, rest)
+        return {GRADIENT[:-1]: slopes, VALUE: value}
+
+    return gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slope:
+    """A derivative by differences along a direction of one array; `judges` if it is sharp enough to."""
+
+    value: float
+    error: float
+    kink: bool
+    judges: bool
+
+
+class _Differences:
+    """Directional derivatives of f in float64, along directions in one array of params alone."""
+
+    def __init__(self, f: Callable, params: Params, rest: tuple, seed: int):
+        self._leaves, tree = jax.tree.flatten(params)
+        self._rest, self.seed = rest, seed
+
+        def sweep(leaves: list, direction: list, rest: tuple, steps: jax.Array) -> jax.Array:
+            def at(h: jax.Array) -> jax.Array:
+                return f(jax.tree.unflatten(tree, [p + h * v for p, v in zip(leaves, direction, strict=True)]), rest)
+
+            return lax.map(at, steps)
+
+        self._sweep = jax.jit(sweep)
+
+    def along(self, i: int, v: np.ndarray, size: float) -> _Slope:
+        """The derivative along v in array i, where the gradient has an effect of about `size`."""
+        direction = [v if j == i else np.zeros_like(leaf) for j, leaf in enumerate(self._leaves)]
+        steps = steps_for(self._leaves[i])
+        points = np.concatenate([[0.0], steps, -steps])
+        with wide_types(), gradients("auto"):
+            values = np.asarray(self._sweep(self._leaves, direction, self._rest, points), np.float64)
+        center, plus, minus = values[0], values[1 : len(steps) + 1], values[len(steps) + 1 :]
+        found = slope(center, plus, minus, steps, float(np.finfo(np.float64).eps))
+        error = float(found.error)
+        return _Slope(float(found.value), error, bool(found.kink), error <= _SHARP * size)
+
+
+def _confront(numbers: _Differences, i: int, leaf: Leaf, judged: Judged) -> tuple[Leaf, list[Finding]]:
+    """The row and findings of one parameter once differences have spoken."""
+    finding = dataclasses.replace(judged.finding(), leaf=leaf.path)
+    t, h = judged.truth.astype(np.float64), judged.hand
+    if not (t.size and np.isfinite(t).all()):
+        return leaf, [finding]
+    try:
+        return _speak(numbers, i, leaf, judged, finding, t, t if h is None else h)
+    except Exception as error:
+        return leaf, [finding, Finding("differences", "skip", leaf.path, first_line(error))]
+
+
+def _speak(
+    numbers: _Differences, i: int, leaf: Leaf, judged: Judged, finding: Finding, t: np.ndarray, h: np.ndarray
+) -> tuple[Leaf, list[Finding]]:
+    unit = np.zeros(t.shape)
+    unit[leaf.worst] = 1.0
+    peak = max(peak_of(t), abs(float(h[leaf.worst])))
+    here = numbers.along(i, unit, peak)
+    leaf = dataclasses.replace(leaf, numeric=here.value if np.isfinite(here.error) else None)
+    if judged.wrong:
+        culprit = "hand" if judged.wrong == "dtype" else ""
+        if not culprit and here.judges:
+            off_auto, off_hand = abs(here.value - t[leaf.worst]), abs(here.value - h[leaf.worst])
+            limit = here.error + judged.rounding
+            culprit = "hand" if off_auto <= limit < off_hand else "auto" if off_hand <= limit < off_auto else ""
+        detail = f"{finding.detail}; {_says[culprit]}"
+        return dataclasses.replace(leaf, culprit=culprit), [dataclasses.replace(finding, detail=detail)]
+
+    slopes, off = [], []
+    for number in range(2):  # the second confirms a disagreement
+        v = np.random.default_rng([numbers.seed, i, number]).choice([-1.0, 1.0], t.shape)
+        size = float(np.linalg.norm(t))
+        slopes.append(numbers.along(i, v, size))
+        rounding = judged.rounding * np.sqrt(t.size) + _ROUNDINGS * np.finfo(float).eps * float(np.abs(t).sum())
+        off.append((abs(slopes[-1].value - float(np.vdot(t, v))), slopes[-1].error + rounding))
+        if leaf.verdict == "vanish" or not slopes[-1].judges or off[-1][0] <= off[-1][1]:
+            break
+    else:
+        detail = f"hand and auto agree, and differences say otherwise: {_says['differences']}"
+        wrong = dataclasses.replace(leaf, verdict="DIFFER", culprit="differences")
+        return wrong, [finding, Finding("differences", "FAIL", leaf.path, detail, *off[-1])]
+    if slopes[-1].judges or leaf.verdict == "vanish":
+        return leaf, [finding, Finding("differences", "pass", leaf.path, "", *off[-1])]
+    if slopes[-1].kink or not np.isfinite(slopes[-1].error):
+        return dataclasses.replace(leaf, verdict="kink"), [finding, Finding("differences", "skip", leaf.path)]
+    detail = "" if not np.any(t) else f"differences are sharp only to {slopes[-1].error:.1e} here, and judge nothing"
+    return leaf, [finding, Finding("differences", "skip", leaf.path, detail)]
+
+
+_says = {
+    "hand": "the hand-written gradient is wrong",
+    "auto": "differences side with the hand-written one",
+    "": "differences cannot tell which is wrong",
+    "differences": "a custom derivative that both share, a stop_gradient, or a loss that jumps",
+}
