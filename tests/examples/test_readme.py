@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import fnn
-from fnn.check.mutate.table import markdown
+from benchmarks.mutants.table import markdown
 from tests.helpers import as_users_run
 
 README = Path(__file__).parents[2] / "README.md"

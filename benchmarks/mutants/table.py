@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from fnn.check.mutate.suite import OURS, Outcome
+from benchmarks.mutants.suite import OURS, Outcome
 from fnn.inspect.table import table
 
 
@@ -16,7 +16,7 @@ def missed(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return [o for o in real(outcomes) if not o.said.get(OURS)]
 
 
-def wolves(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def false_alarms(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """The correct calls, and the mutants equivalent to their rules, that fnn.check accused."""
     bugs = {o.name for o in real(outcomes)}
     return [o for o in outcomes if o.name not in bugs and o.said.get(OURS)]
@@ -32,7 +32,7 @@ def text(outcomes: Sequence[Outcome], checkers: Sequence[str]) -> str:
     alarms = [str(sum(bool(o.said[c]) for o in correct)) for c in checkers]
     parts = [table(header, rows, ["false alarms", str(len(correct)), *alarms]), LEGEND]
     parts += _section("Missed by fnn.check", missed(outcomes), lambda o: f"{o.what} ({o.differs or 'NO DIFFERENCE'})")
-    parts += _section("False alarms of fnn.check", wolves(outcomes), lambda o: o.said[OURS])
+    parts += _section("False alarms of fnn.check", false_alarms(outcomes), lambda o: o.said[OURS])
     parts += _section("Equivalent to their rules", [o for o in outcomes if o.equivalent], lambda o: o.equivalent)
     return "\n\n".join(parts)
 

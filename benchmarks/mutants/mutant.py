@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,19 @@ def shapes_of(rule: str, i: int) -> list:
     return [None if a is None else jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args]
 
 
+def chosen(rule: Rule, bug: str, every: int) -> bool:
+    """Whether one of `every` rules, to which a bug of a table goes, is this one: by a hash of both names.
+
+    A rule that is registered later changes nothing for the others.
+    """
+    return number_of(rule, bug) % every == 0
+
+
+def number_of(rule: Rule, bug: str) -> int:
+    """A number that looks random and is the same in every process."""
+    return zlib.crc32(f"{rule.name}/{bug}".encode())
+
+
 def saving(rule: Rule) -> Callable:
     """The rule's fwd, which saves its arguments as well."""
 
@@ -130,40 +144,3 @@ def leaves_of(rule: Rule) -> list[tuple[int, str]]:
 def has_entries(leaf: int) -> Condition:
     """Cases in which an argument is there, and not empty."""
     return lambda spec, args: is_float(args[leaf]) and math.prod(args[leaf].shape) > 0
-
-
-# Found by running them: nothing tells these from the rule.
-EQUIVALENT = {
-    "dense/transposed bias": "a vector is its own transpose",
-    "sigmoid/residuals of -x": "y (1 - y) is the same for y = sigmoid(x) and for 1 - y = sigmoid(-x)",
-}
-
-
-@functools.cache
-def mutants() -> dict[str, Mutant]:
-    """All mutants by name, those of one rule together.
-
-    >>> mutants()["dropout/fresh mask"].what
-    'the backward draws another mask'
-    """
-    # The tables are made of what this module defines.
-    from fnn.check.mutate import losses, norms, operators, pointwise, spatial, special
-
-    found = [*operators.generic(), *special.generic()]
-    for family in (spatial, norms, pointwise, losses):
-        for rule, name, kind, what, broken, *applies in family.FORMULAS:
-            found.append(formula(rules()[rule], name, kind, what, broken, *applies))
-    found = [dataclasses.replace(m, equivalent=EQUIVALENT.get(m.name, "")) for m in found]
-    order = list(rules())
-    found.sort(key=lambda m: order.index(m.rule))
-    named = {m.name: m for m in found}
-    assert len(named) == len(found), sorted({m.name for m in found if [n.name for n in found].count(m.name) > 1})
-    return named
-
-
-def formula(rule: Rule, name: str, kind: str, what: str, broken: Break, applies: Condition | None = None) -> Mutant:
-    """A mutant made by hand, one row of a family's table."""
-    seen = has_entries(0)
-    both = (lambda spec, args: seen(spec, args) and applies(spec, args)) if applies else seen
-    fwd, bwd = saving(rule), answering(rule, broken)
-    return Mutant(name=f"{rule.name}/{name}", rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=bwd, applies=both)

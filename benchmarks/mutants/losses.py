@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fnn.check.mutate.mutants import Back, Break, is_float
-from fnn.check.mutate.pointwise import dsigmoid, keep_sum
-from fnn.check.mutate.spatial import swap
+from benchmarks.mutants.mutant import Back, Break, is_float
+from benchmarks.mutants.pointwise import dsigmoid, keep_sum
+from benchmarks.mutants.spatial import swap
 from fnn.core.dtypes import widen
 from fnn.ops.losses.labels import is_integer, one_hot
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fnn.check.mutate.mutants import Break
-from fnn.check.mutate.spatial import swap
+from benchmarks.mutants.mutant import Break
+from benchmarks.mutants.spatial import swap
 from fnn.core.dtypes import widen
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from fnn.check.mutate.mutants import Mutant, is_float
+from benchmarks.mutants.mutant import Mutant, is_float
 from fnn.check.program import first_line
 from fnn.check.rule.examine import examine
 from fnn.check.rule.vjp import check_vjp

@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 
-from fnn.check.mutate.correct import correct_calls
-from fnn.check.mutate.differ import differs
-from fnn.check.mutate.mutants import Mutant, mutants
-from fnn.check.mutate.rivals import CHECKERS, Call, call_of, calls_of
+from benchmarks.mutants.catalogue import mutants
+from benchmarks.mutants.correct import correct_calls
+from benchmarks.mutants.differ import differs
+from benchmarks.mutants.mutant import Mutant
+from benchmarks.mutants.rivals import CHECKERS, Call, call_of, calls_of
 from fnn.check.program import first_line
 from fnn.core.rule import rules
 

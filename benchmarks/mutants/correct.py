@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.mutate.mutants import has_entries, is_float, leaves_of, shapes_of
-from fnn.check.mutate.rivals import Call, call_of
+from benchmarks.mutants.mutant import has_entries, is_float, leaves_of, shapes_of
+from benchmarks.mutants.rivals import Call, call_of
 from fnn.core.rule import rules
 
 # Not every number is an argument: probabilities, labels of -1 and +1, variances.

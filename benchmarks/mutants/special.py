@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
-from fnn.check.mutate.mutants import Back, Mutant, answering, has_entries, is_float, map_floats, saving
+from benchmarks.mutants.mutant import (
+    Back,
+    Mutant,
+    answering,
+    chosen,
+    has_entries,
+    is_float,
+    map_floats,
+    number_of,
+    saving,
+)
 from fnn.core.rule import Rule, rules
 
 
@@ -100,16 +110,19 @@ _HOW = [
 
 def generic() -> Iterator[Mutant]:
     """The tables of this file over the rules."""
-    for i, (name, option, condition) in enumerate(OPTIONS):
-        how, change = _HOW[i % (4 if option not in ("a vector", "scalars", "a batch of one", "large epsilon") else 3)]
-        yield _if_option(rules()[name], option, condition, how, change)
-    for row, (kind, name, what, broken, step) in enumerate(HIDDEN):
-        for rule in list(rules().values())[row % step :: step]:
-            make = broken() if kind in ("random", "stale") else broken
-            yield _mutant(rule, kind, name, what, bwd=make)
-    for row, (name, what, change, step) in enumerate(PRIMAL):
-        for rule in list(rules().values())[row % step :: step]:
-            yield _mutant(rule, "primal", name, what, primal=change)
+    for name, option, condition in OPTIONS:
+        rule, flat = rules()[name], option in ("a vector", "scalars", "a batch of one", "large epsilon")
+        how, change = _HOW[number_of(rule, option) % (3 if flat else 4)]
+        yield _if_option(rule, option, condition, how, change)
+    for kind, name, what, broken, every in HIDDEN:
+        for rule in rules().values():
+            if chosen(rule, name, every):
+                make = broken() if kind in ("random", "stale") else broken
+                yield _mutant(rule, kind, name, what, bwd=make)
+    for name, what, change, every in PRIMAL:
+        for rule in rules().values():
+            if chosen(rule, name, every):
+                yield _mutant(rule, "primal", name, what, primal=change)
 
 
 def _mutant(rule: Rule, kind: str, name: str, what: str, bwd: Callable = Back.grads, primal: Callable | None = None):
@@ -230,16 +243,16 @@ def _previous_call() -> Callable:
     return broken
 
 
-# kind, name, what, break (for "random" and "stale" a maker of one), every n-th rule
+# kind, name, what, break (for "random" and "stale" a maker of one), one in n rules
 HIDDEN = [
     ("one dtype", "only bfloat16", "doubled in bfloat16 only", _only("bfloat16"), 7),
     ("one dtype", "only float32", "doubled in float32 only", _only("float32"), 7),
     ("one dtype", "only float64", "doubled in float64 only", _only("float64"), 7),
     ("one dtype", "only float16", "doubled in float16 only", _only("float16"), 15),
-    ("transformation", "only vmap", "doubled under vmap only", _twice_under_vmap, 6),
-    ("transformation", "only traced", "doubled inside jit, vmap or scan only", _wrong_under_jit, 10),
-    ("transformation", "only eager", "doubled outside jit only", _wrong_outside_jit, 15),
-    ("transformation", "numpy inside", "raises under jit, vmap or scan", _needs_numbers, 10),
+    ("transformation", "only vmap", "doubled under vmap only", _twice_under_vmap, 4),
+    ("transformation", "only traced", "doubled inside jit, vmap or scan only", _wrong_under_jit, 6),
+    ("transformation", "only eager", "doubled outside jit only", _wrong_outside_jit, 10),
+    ("transformation", "numpy inside", "raises under jit, vmap or scan", _needs_numbers, 6),
     ("random", "every other trace", "a Python counter: every other trace is 10 % off", _every_other_trace, 10),
     ("random", "every other run", "state on the host: every other run is 10 % off", _every_other_run, 10),
     ("stale", "previous call", "a closure with the cotangents of the call before", _previous_call, 10),
@@ -254,7 +267,7 @@ def _one_nan(y):
     return y.ravel().at[y.size // 2].set(jnp.nan).reshape(y.shape) if y.size else y
 
 
-# name, what, change of every output, every n-th rule
+# name, what, change of every output, one in n rules
 PRIMAL = [
     (
         "output off by 1e-3",

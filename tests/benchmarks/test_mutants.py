@@ -1,6 +1,8 @@
-"""The broken rules and the machinery around them; `python -m fnn.check.mutate` runs them all."""
+"""The broken rules and the machinery around them; `python -m benchmarks.mutants` runs them all."""
 
+import copy
 import dataclasses
+import doctest
 import json
 
 import jax
@@ -8,13 +10,14 @@ import jax.numpy as jnp
 import pytest
 
 import fnn
-from fnn.check.mutate import __main__ as command
-from fnn.check.mutate import mutants, suite
-from fnn.check.mutate.correct import USERS, correct_calls
-from fnn.check.mutate.differ import differs
-from fnn.check.mutate.rivals import CHECKERS, bridge
-from fnn.check.mutate.suite import OURS, Outcome
-from fnn.check.mutate.table import missed, text, wolves
+from benchmarks.mutants import __main__ as command
+from benchmarks.mutants import catalogue, correct, differ, mutant, operators, special, suite
+from benchmarks.mutants.catalogue import mutants
+from benchmarks.mutants.correct import USERS, correct_calls
+from benchmarks.mutants.differ import differs
+from benchmarks.mutants.rivals import CHECKERS, bridge
+from benchmarks.mutants.suite import OURS, Outcome
+from benchmarks.mutants.table import false_alarms, missed, text
 
 KINDS = (
     "sign, zero, scale, entry, nan, dtype, precision, place, border, shift, mean, stale, cotangent, zero cotangent, "
@@ -29,6 +32,27 @@ def test_at_least_200_bugs_of_all_kinds_in_all_rules():
     assert {m.rule for m in found.values()} == set(fnn.rules())
     assert all(m.cases() for m in found.values())
     assert all(name == m.name and name.startswith(f"{m.rule}/") and m.what for name, m in found.items())
+
+
+def test_a_rule_registered_later_changes_no_mutant_of_the_others(monkeypatch):
+    before = set(mutants())
+    late = {f"late_{name}": copy.copy(rule) for name, rule in fnn.rules().items()}
+    for name, rule in late.items():
+        object.__setattr__(rule, "name", name)
+    for module in (mutant, operators, special, catalogue):
+        monkeypatch.setattr(module, "rules", lambda: late | fnn.rules())
+    mutants.cache_clear()
+    try:
+        after = mutants()
+    finally:
+        mutants.cache_clear()
+    assert {name for name, m in after.items() if m.rule not in late} == before
+    assert any(m.rule in late for m in after.values())
+
+
+@pytest.mark.parametrize("module", [catalogue, correct, differ])
+def test_examples(module):
+    assert doctest.testmod(module).failed == 0
 
 
 def test_cases_that_cannot_show_a_bug_are_left_out_and_small_ones_come_first():
@@ -52,7 +76,7 @@ def test_cases_that_cannot_show_a_bug_are_left_out_and_small_ones_come_first():
         "log_softmax/y for e^y",
         "relu/1 at 0",
         "layer_norm/no xhat term",
-        "relu/only bfloat16",
+        "silu/only bfloat16",
         "pad/border dropped",
     ],
 )
@@ -118,7 +142,7 @@ def test_gradcheck_through_the_bridge():
 
 def test_the_command_writes_its_outcomes(tmp_path, capsys):
     path = tmp_path / "mutants.json"
-    options = ["--rules", "l2", "--kinds", "formula,sign", "--no-rivals", "--workers", "1"]
+    options = ["--rules", "l2", "--kinds", "formula,nan", "--no-rivals", "--workers", "1"]
     assert command.main([*options, "--json", str(path)]) == 0
     printed = capsys.readouterr()
     assert "3 (100.0 %)" in printed.out
@@ -126,7 +150,7 @@ def test_the_command_writes_its_outcomes(tmp_path, capsys):
     assert "[3/3" in printed.err
     written = json.loads(path.read_text())
     assert written["checkers"] == [OURS]
-    assert [o["name"] for o in written["outcomes"]] == ["l2/sign w", "l2/no half", "l2/absolute"]
+    assert [o["name"] for o in written["outcomes"]] == ["l2/nan w", "l2/no half", "l2/absolute"]
 
 
 def test_the_command_fails_where_the_checker_does(monkeypatch, capsys):
@@ -152,7 +176,7 @@ def test_the_table_counts_and_names_mistakes():
     assert [o.name for o in missed(outcomes)] == ["a/two"]
     declared = dataclasses.replace(outcomes[2], differs="under vmap")
     assert missed([declared]) == [declared]
-    assert [o.name for o in wolves(outcomes)] == ["a, case 1"]
+    assert [o.name for o in false_alarms(outcomes)] == ["a, case 1"]
     lines = text(outcomes, [OURS, rival]).splitlines()
     assert [" ".join(line.split()) for line in lines[2:6:3] + lines[3:4]] == [
         "sign 2 1 (50.0 %) 0 (0.0 %)",

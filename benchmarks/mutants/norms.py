@@ -6,8 +6,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fnn.check.mutate.mutants import Back, Break
-from fnn.check.mutate.spatial import swap
+from benchmarks.mutants.mutant import Back, Break
+from benchmarks.mutants.spatial import swap
 from fnn.core.dtypes import widen
 from fnn.ops.normalisation.normalise import all_but_last
 

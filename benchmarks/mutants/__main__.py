@@ -1,4 +1,4 @@
-"""`python -m fnn.check.mutate`: the share of broken rules that each checker catches, and its false alarms."""
+"""`python -m benchmarks.mutants`: the share of broken rules that each checker catches, and its false alarms."""
 
 import argparse
 import importlib.util
@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from benchmarks.mutants.catalogue import mutants
+from benchmarks.mutants.rivals import CHECKERS
+from benchmarks.mutants.suite import OURS, Outcome, correct_names, run, to_dict
+from benchmarks.mutants.table import false_alarms, missed, real, text
 from fnn.check.command.main import require_writable, write
-from fnn.check.mutate.mutants import mutants
-from fnn.check.mutate.rivals import CHECKERS
-from fnn.check.mutate.suite import OURS, Outcome, correct_names, run, to_dict
-from fnn.check.mutate.table import missed, real, text, wolves
 from fnn.core.errors import InputError, require
 from fnn.core.rule import rules
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = run(names, correct, checkers, options.workers, progress)
     seconds = time.perf_counter() - start
     print(text(outcomes, checkers))
-    wrong = len(missed(outcomes)) + len(wolves(outcomes))
+    wrong = len(missed(outcomes)) + len(false_alarms(outcomes))
     counts = f"{len(real(outcomes))} bugs and {len(correct)} correct calls in {seconds:.0f} s"
     print(f"\n{counts}: {wrong} mistakes of fnn.check")
     if options.json:
@@ -67,7 +67,7 @@ def _versions() -> dict[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fnn.check.mutate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
     parser.add_argument("--rules", help="comma-separated; all by default")
     parser.add_argument("--kinds", help="comma-separated kinds of bugs; all by default, and the correct calls")
     parser.add_argument("--no-rivals", action="store_true", help="fnn.check alone")
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 def _chosen(option: str, words: str | None, known: list[str]) -> list[str]:
     chosen = known if words is None else words.split(",")
     unknown = sorted(set(chosen) - set(known))
-    require(not unknown, f"python -m fnn.check.mutate {option}", f"names among {known}", unknown, "choose from these")
+    require(not unknown, f"python -m benchmarks.mutants {option}", f"names among {known}", unknown, "choose from these")
     return chosen
 
 

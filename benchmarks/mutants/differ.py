@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.mutate.mutants import Mutant, is_float, map_floats
+from benchmarks.mutants.mutant import Mutant, is_float, map_floats
 from fnn.core.cases import Case
 from fnn.core.rule import by_hand, rules
 
@@ -24,7 +24,7 @@ _ULPS = {"float64": 64, "float32": 64, "bfloat16": 8, "float16": 16}
 def differs(mutant: Mutant, dtypes: tuple[str, ...] = DTYPES) -> str:
     """Where the mutant first differs from its rule, in words; "" if it never does.
 
-    >>> from fnn.check.mutate import mutants
+    >>> from benchmarks.mutants.catalogue import mutants
     >>> differs(mutants()["l2/no half"], ("float32",))
     'first derivatives of case 0 in float32, drawn arguments'
     """

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnn.check.mutate.mutants import Back, Break
-from fnn.check.mutate.special import _any
+from benchmarks.mutants.mutant import Back, Break
+from benchmarks.mutants.special import _any
 from fnn.core.dtypes import widen
 from fnn.ops.convolution import direct
 from fnn.ops.pad import PadSpec
