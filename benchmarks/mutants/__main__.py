@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from benchmarks.mutants.catalogue import mutants
 from benchmarks.mutants.rivals import CHECKERS
 from benchmarks.mutants.suite import OURS, Outcome, correct_names, run, to_dict
 from benchmarks.mutants.table import false_alarms, missed, real, text
-from fnn.check.command.main import require_writable, write
+from fnn.check.command.main import require_writable
 from fnn.core.errors import InputError, require
 from fnn.core.rule import rules
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{counts}: {wrong} mistakes of fnn.check")
     if options.json:
         report = {"checkers": checkers, "versions": _versions(), "outcomes": [to_dict(o) for o in outcomes]}
-        write(options.json, json.dumps(report, indent=0) + "\n")
+        Path(options.json).write_text(json.dumps(report, indent=0) + "\n")
     return int(wrong > 0)
 
 

@@ -1,4 +1,4 @@
-"""Right gradients where checkers cry wolf: kinks, ties, constants, huge and tiny values, nothing at all."""
+"""Right gradients where checkers raise false alarms: kinks, ties, constants, huge and tiny values, nothing at all."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,17 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.mutants.mutant import has_entries, is_float, leaves_of, shapes_of
+from benchmarks.mutants.mutant import has_entries, shapes_of
 from benchmarks.mutants.rivals import Call, call_of
+from fnn.check.arrays import is_float
+from fnn.core.cases import Case
 from fnn.core.rule import rules
 
-# Not every number is an argument: probabilities, labels of -1 and +1, variances.
-_FIXED = {
-    "batch_norm_inference": ("var",),
-    "hinge": ("labels",),
-    "softmax_cross_entropy": ("labels",),
-    "sigmoid_binary_cross_entropy": ("labels",),
-}
 _CHANGES = {
     "times 1e3": lambda a: a * 1000,
     "times 1e-6": lambda a: (a * 1e-6).astype(a.dtype),
@@ -35,15 +30,16 @@ def correct_calls() -> Iterator[Call]:
             yield call_of(rule, i, case, rule)
         for what, change in _CHANGES.items():
             i = next(i for i, c in enumerate(rule.cases) if has_entries(0)(c.spec, shapes_of(rule.name, i)))
-            call = call_of(rule, i, rule.cases[i], rule, _changing(rule, change))
+            call = call_of(rule, i, rule.cases[i], rule, _changing(rule.cases[i], change))
             yield Call(f"{call.name}, {what}", call.f, call.sample, call.auto)
     for name, (forward, backward, *args) in USERS.items():
         yield Call(f"user: {name}", by_user(forward, backward), partial(_cast, args))
 
 
-def _changing(rule: Any, change: Callable) -> Callable:
-    free = [k for k, name in leaves_of(rule) if name not in _FIXED.get(rule.name, ())]
-    return lambda args: [change(a) if k in free and is_float(a) else a for k, a in enumerate(args)]
+def _changing(case: Case, change: Callable) -> Callable:
+    """The change of every argument that may be any number."""
+    pairs = lambda args: zip(args, case.draws, strict=True)  # noqa: E731
+    return lambda args: [change(a) if draw.domain == "real" and is_float(a) else a for a, draw in pairs(args)]
 
 
 def _cast(args: list, dtype: Any) -> list:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.mutants.mutant import Mutant, is_float, map_floats
+from benchmarks.mutants.mutant import Mutant, map_floats
+from fnn.check.arrays import is_float
 from fnn.core.cases import Case
 from fnn.core.rule import by_hand, rules
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from benchmarks.mutants.mutant import Back, Break, is_float
+from benchmarks.mutants.mutant import Back, Break
 from benchmarks.mutants.pointwise import dsigmoid, keep_sum
 from benchmarks.mutants.spatial import swap
+from fnn.check.arrays import is_float
 from fnn.core.dtypes import widen
 from fnn.ops.losses.labels import is_integer, one_hot
 

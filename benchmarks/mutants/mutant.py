@@ -11,12 +11,14 @@ import inspect
 import math
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from fnn.check.arrays import is_float, split
 from fnn.core.cases import Case
+from fnn.core.program import depends
 from fnn.core.rule import Rule, by_hand, rules
 
 
@@ -124,11 +126,6 @@ def answering(rule: Rule, broken: Break) -> Callable:
     return lambda spec, saved, dy: broken(Back(rule, spec, saved[1], saved[0], dy))
 
 
-def is_float(a: Any) -> bool:
-    """Whether a is an array that has a gradient."""
-    return hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating)
-
-
 def map_floats(change: Callable, tree: Any) -> Any:
     """`change` of every floating array of a tree."""
     return jax.tree.map(lambda a: change(a) if is_float(a) else a, tree)
@@ -139,6 +136,54 @@ def leaves_of(rule: Rule) -> list[tuple[int, str]]:
     names = list(inspect.signature(rule.forward).parameters)[1:]
     count = range(len(rule.cases))
     return [(k, n) for k, n in enumerate(names) if any(is_float(shapes_of(rule.name, i)[k]) for i in count)]
+
+
+def is_real(rule: Rule, leaf: int) -> bool:
+    """Whether an argument may be any number in some case: no label, no probability, no variance."""
+    return any(case.draws[leaf].domain == "real" for case in rule.cases)
+
+
+@functools.cache
+def saves_floats(rule: Rule) -> bool:
+    """Whether the rule keeps a floating-point array."""
+    return any(map(is_float, jax.tree.leaves(_shapes(rule)[1])))
+
+
+@functools.cache
+def saves_arguments(rule: Rule) -> bool:
+    """Whether what the rule keeps depends on a floating-point argument."""
+    spec, args = rule.cases[0].spec, rule.cases[0].sample(0)
+    program = jax.make_jaxpr(lambda *args: rule.fwd(spec, *args)[1])(*args)
+    return any(depends(program.jaxpr, [is_float(a) for a in jax.tree.leaves(args)]))
+
+
+@functools.cache
+def varies_with_residuals(rule: Rule) -> bool:
+    """Whether the gradient has a derivative in what the rule keeps: after a comparison with it there is none."""
+    spec, (y, residuals) = rule.cases[0].spec, _shapes(rule)
+
+    def grads(residuals: Any, dy: Any) -> list:
+        return split(rule.bwd(spec, residuals, dy))[0]
+
+    def pulled_back(direction: list, residuals: Any, dy: Any) -> list:
+        floats, join = split(residuals)
+        return jax.vjp(lambda floats: grads(join(floats), dy), floats)[1](direction)[0]
+
+    direction = jax.eval_shape(grads, residuals, y)
+    program = jax.make_jaxpr(pulled_back)(direction, residuals, y)
+    marks = [True] * len(direction) + [False] * len(jax.tree.leaves((residuals, y)))
+    return any(depends(program.jaxpr, marks))
+
+
+@functools.cache
+def returns_axes(rule: Rule) -> bool:
+    """Whether the output is no scalar."""
+    return any(leaf.ndim for leaf in jax.tree.leaves(_shapes(rule)[0]))
+
+
+def _shapes(rule: Rule) -> tuple:
+    """Of what `fwd` returns in the first case: output and residuals."""
+    return jax.eval_shape(partial(rule.fwd, rule.cases[0].spec), *rule.cases[0].sample(0))
 
 
 def has_entries(leaf: int) -> Condition:

@@ -11,13 +11,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from benchmarks.mutants.mutant import Back, Mutant, answering, chosen, has_entries, leaves_of, map_floats, saving
+from benchmarks.mutants.mutant import (
+    Back,
+    Mutant,
+    answering,
+    chosen,
+    has_entries,
+    is_real,
+    leaves_of,
+    map_floats,
+    returns_axes,
+    saves_arguments,
+    saves_floats,
+    saving,
+    varies_with_residuals,
+)
+from fnn.check.arrays import is_float
 from fnn.core.rule import Rule, rules
-
-SPATIAL = ("pad", "conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool")
-KINKED = ("relu", "leaky_relu", "max_pool", "global_max_pool", "hinge", "multiclass_hinge")
-# These return their cotangent in new places, and look at no values.
-WITHOUT_RESIDUALS = ("pad", "avg_pool", "global_avg_pool", "adaptive_avg_pool", "dropout")
 
 
 def wrong_entry(g, arg):
@@ -52,64 +62,57 @@ def rounded(dtype: str) -> Callable:
     return lambda g, *arg: g.astype(dtype).astype(g.dtype)
 
 
+SPATIAL = ("border", "shift")  # kinds of bugs
+
+
 def batch(arg) -> int:
     """The size of the first axis."""
     return arg.shape[0] if arg.ndim else 1
 
 
-# kind, name, what, change of one cotangent (g, argument) -> g, one in n arguments, which rules
+# kind, name, what, change of one cotangent (g, argument) -> g, one in n arguments
 LEAF = [
-    ("sign", "sign", "minus the gradient", lambda g, a: -g, 3, None),
-    ("zero", "zero", "no gradient at all", lambda g, a: jnp.zeros_like(g), 4, None),
-    ("scale", "doubled", "twice the gradient", lambda g, a: 2 * g, 10, None),
-    ("scale", "halved", "half the gradient", lambda g, a: g / 2, 12, None),
-    ("scale", "by 1.1", "10 % too large", lambda g, a: g * jnp.asarray(1.1, g.dtype), 12, None),
-    ("scale", "by 1.01", "1 % too large", lambda g, a: g * jnp.asarray(1.01, g.dtype), 12, None),
-    ("scale", "by n", "times the first axis' size", lambda g, a: g * batch(a), 12, None),
-    ("scale", "by 1 over n", "divided by the first axis' size", lambda g, a: g / batch(a), 12, None),
-    ("entry", "one entry", "one entry in a thousand, at least one, 10 % too large", wrong_entry, 3, None),
-    ("nan", "nan", "NaN in one entry", nan_entry, 8, None),
-    ("dtype", "float32", "a cotangent in float32 whatever the argument", lambda g, a: g.astype("float32"), 12, None),
-    ("dtype", "bfloat16", "a bfloat16 cotangent", lambda g, a: g.astype("bfloat16"), 12, None),
-    ("precision", "rounded to bfloat16", "a gradient with 8 bits", rounded("bfloat16"), 9, None),
-    ("precision", "rounded to float32", "a float64 gradient with 24 bits", rounded("float32"), 12, None),
-    ("place", "rolled", "rolled by one along the first axis", lambda g, a: jnp.roll(g, 1, 0), 9, None),
-    ("place", "last axis reversed", "the last axis reversed", lambda g, a: jnp.flip(g, -1), 9, None),
-    ("place", "transposed", "read in transposed order", transposed, 9, None),
-    ("border", "border", "nothing at both ends of the first spatial axis", without_border, 1, SPATIAL),
-    ("shift", "shifted", "off by one place along the first spatial axis", shifted, 1, SPATIAL),
-    ("mean", "centred", "its mean over the first axis subtracted", lambda g, a: g - g.mean(0), 5, None),
-    ("mean", "mean added", "its mean over the first axis added", lambda g, a: g + g.mean(0), 6, None),
-    ("zero cotangent", "constant", "1e-3 too much, whatever the cotangent", lambda g, a: g + 1e-3, 12, None),
-    ("region", "negative", "wrong by 10 % for negative arguments", lambda g, a: jnp.where(a < 0, 1.1 * g, g), 9, None),
-    ("region", "positive", "wrong by 10 % for positive arguments", lambda g, a: jnp.where(a > 0, 1.1 * g, g), 10, None),
+    ("sign", "sign", "minus the gradient", lambda g, a: -g, 3),
+    ("zero", "zero", "no gradient at all", lambda g, a: jnp.zeros_like(g), 4),
+    ("scale", "doubled", "twice the gradient", lambda g, a: 2 * g, 10),
+    ("scale", "halved", "half the gradient", lambda g, a: g / 2, 12),
+    ("scale", "by 1.1", "10 % too large", lambda g, a: g * jnp.asarray(1.1, g.dtype), 12),
+    ("scale", "by 1.01", "1 % too large", lambda g, a: g * jnp.asarray(1.01, g.dtype), 12),
+    ("scale", "by n", "times the first axis' size", lambda g, a: g * batch(a), 12),
+    ("scale", "by 1 over n", "divided by the first axis' size", lambda g, a: g / batch(a), 12),
+    ("entry", "one entry", "one entry in a thousand, at least one, 10 % too large", wrong_entry, 3),
+    ("nan", "nan", "NaN in one entry", nan_entry, 8),
+    ("dtype", "float32", "a cotangent in float32 whatever the argument", lambda g, a: g.astype("float32"), 12),
+    ("dtype", "bfloat16", "a bfloat16 cotangent", lambda g, a: g.astype("bfloat16"), 12),
+    ("precision", "rounded to bfloat16", "a gradient with 8 bits", rounded("bfloat16"), 9),
+    ("precision", "rounded to float32", "a float64 gradient with 24 bits", rounded("float32"), 12),
+    ("place", "rolled", "rolled by one along the first axis", lambda g, a: jnp.roll(g, 1, 0), 9),
+    ("place", "last axis reversed", "the last axis reversed", lambda g, a: jnp.flip(g, -1), 9),
+    ("place", "transposed", "read in transposed order", transposed, 9),
+    ("border", "border", "nothing at both ends of the first spatial axis", without_border, 2),
+    ("shift", "shifted", "off by one place along the first spatial axis", shifted, 2),
+    ("mean", "centred", "its mean over the first axis subtracted", lambda g, a: g - g.mean(0), 5),
+    ("mean", "mean added", "its mean over the first axis added", lambda g, a: g + g.mean(0), 6),
+    ("zero cotangent", "constant", "1e-3 too much, whatever the cotangent", lambda g, a: g + 1e-3, 12),
+    ("region", "negative", "wrong by 10 % for negative arguments", lambda g, a: jnp.where(a < 0, 1.1 * g, g), 9),
+    ("region", "positive", "wrong by 10 % for positive arguments", lambda g, a: jnp.where(a > 0, 1.1 * g, g), 10),
 ]
-
-
-_NEVER_NEGATIVE = (
-    ("softmax_cross_entropy", "labels"),
-    ("sigmoid_binary_cross_entropy", "labels"),
-    ("batch_norm_inference", "var"),
-)
 
 
 def generic() -> Iterator[Mutant]:
     """The table above over all rules and arguments."""
     arguments = [(rule, leaf, name) for rule in rules().values() for leaf, name in leaves_of(rule)]
-    for kind, name, what, change, every, names in LEAF:
-        spatial = names is not None
-        # A bias has one axis, and the first axis of an argument that is no batch is as good as any other.
-        fitting = [a for a in arguments if not spatial or (a[0].name in names and a[1] == 0)]
-        if name == "negative":
-            fitting = [a for a in fitting if (a[0].name, a[2]) not in _NEVER_NEGATIVE]
-        for rule, leaf, argument in fitting:
-            if chosen(rule, f"{name} {argument}", every):
+    for kind, name, what, change, every in LEAF:
+        for rule, leaf, argument in arguments:
+            # The first axis of an argument that is no batch is as good as any other; space has the first one alone.
+            fits = leaf == 0 if kind in SPATIAL else is_real(rule, leaf) or name != "negative"
+            if fits and chosen(rule, f"{name} {argument}", every):
                 mutant = _leaf_mutant(rule, leaf, kind, f"{name} {argument}", f"{what}: d{argument}", change)
                 if mutant.cases():
                     yield mutant
-    for kind, name, what, broken, every, skipped in WHOLE:
+    for kind, name, what, broken, every, shows in WHOLE:
         for rule in rules().values():
-            if rule.name not in skipped and chosen(rule, name, every):
+            if chosen(rule, name, every) and shows(rule):
                 yield _whole_mutant(rule, kind, name, what, broken)
 
 
@@ -123,8 +126,9 @@ def _leaf_mutant(rule: Rule, leaf: int, kind: str, name: str, what: str, change:
 
     def applies(spec, args):
         shape = args[leaf].shape if fits(spec, args) else ()
-        needs_axes = kind in ("place", "mean", "border", "shift") or scale_n
-        return fits(spec, args) and (not needs_axes or math.prod(shape) > 1) and not (flips and len(shape) < 2)
+        needs_axes = kind in ("place", "mean", *SPATIAL) or scale_n
+        enough = len(shape) >= (3 if kind in SPATIAL else 2 if flips else 0)
+        return fits(spec, args) and (not needs_axes or math.prod(shape) > 1) and enough
 
     name = f"{rule.name}/{name}"
     return Mutant(name=name, rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=bwd, applies=applies)
@@ -149,7 +153,12 @@ def _residuals(change: Callable) -> Callable:
 
 
 def _of_other_arguments(change: Callable) -> Callable:
-    return lambda back: back.grads(residuals=back.rule.fwd(back.spec, *map_floats(change, back.args))[1])
+    def broken(back: Back) -> tuple:
+        real = [is_float(a) and is_real(back.rule, leaf) for leaf, a in enumerate(back.args)]
+        others = [change(a) if moves else a for a, moves in zip(back.args, real, strict=True)]
+        return back.grads(residuals=back.rule.fwd(back.spec, *others)[1])
+
+    return broken
 
 
 def _normalised(back: Back) -> tuple:
@@ -164,60 +173,55 @@ def _ones_for_nothing(back: Back) -> tuple:
     return map_floats(lambda g: jnp.where(nothing, jnp.ones_like(g), g), back.grads())
 
 
+def _clip(most: float) -> Callable:
+    return lambda d: jnp.clip(d, -most, most)
+
+
+def _always(rule: Rule) -> bool:
+    del rule
+    return True
+
+
 def _rolled(a):
     return jnp.roll(a, 1, 0) if a.ndim else a
 
 
-# kind, name, what, break, one in n rules, rules it would not change
+# kind, name, what, break, one in n rules, in which rules it shows
 WHOLE = [
-    ("cotangent", "dy|dy|", "dy |dy| for dy", _cotangent(lambda d: d * abs(d)), 5, ()),
-    ("cotangent", "dy clipped at 1", "the cotangent clipped to +-1", _cotangent(lambda d: jnp.clip(d, -1, 1)), 6, ()),
-    ("cotangent", "dy clipped at 100", "clipped to +-100", _cotangent(lambda d: jnp.clip(d, -100, 100)), 6, ()),
-    ("cotangent", "sign of dy", "the sign of the cotangent", _cotangent(jnp.sign), 8, ()),
-    ("cotangent", "no dy", "ones for the cotangent", _cotangent(jnp.ones_like), 7, ()),
-    ("cotangent", "dy rolled", "the cotangent of the neighbour", _cotangent(_rolled), 6, ("l2",)),
-    ("zero cotangent", "nan at dy = 0", "divided by the norm of dy, times it: 0 / 0", _normalised, 5, ()),
-    ("zero cotangent", "ones at dy = 0", "ones where the cotangent is zero", _ones_for_nothing, 6, ()),
-    ("precision", "dy in bfloat16", "a cotangent with 8 bits", _cotangent(rounded("bfloat16")), 5, ()),
+    ("cotangent", "dy|dy|", "dy |dy| for dy", _cotangent(lambda d: d * abs(d)), 5, _always),
+    ("cotangent", "dy clipped at 1", "the cotangent clipped to +-1", _cotangent(_clip(1)), 6, _always),
+    ("cotangent", "dy clipped at 100", "clipped to +-100", _cotangent(_clip(100)), 6, _always),
+    ("cotangent", "sign of dy", "the sign of the cotangent", _cotangent(jnp.sign), 8, _always),
+    ("cotangent", "no dy", "ones for the cotangent", _cotangent(jnp.ones_like), 7, _always),
+    ("cotangent", "dy rolled", "the cotangent of the neighbour", _cotangent(_rolled), 6, returns_axes),
+    ("zero cotangent", "nan at dy = 0", "divided by the norm of dy, times it: 0 / 0", _normalised, 5, _always),
+    ("zero cotangent", "ones at dy = 0", "ones where the cotangent is zero", _ones_for_nothing, 6, _always),
+    ("precision", "dy in bfloat16", "a cotangent with 8 bits", _cotangent(rounded("bfloat16")), 5, _always),
     (
         "precision",
         "residuals in bfloat16",
         "residuals saved with 8 bits",
         _residuals(rounded("bfloat16")),
         5,
-        (*WITHOUT_RESIDUALS, *KINKED),
+        varies_with_residuals,
     ),
-    (
-        "stale",
-        "zero residuals",
-        "residuals of zeros",
-        _residuals(jnp.zeros_like),
-        4,
-        (*WITHOUT_RESIDUALS, *KINKED[2:4]),
-    ),
+    ("stale", "zero residuals", "residuals of zeros", _residuals(jnp.zeros_like), 4, saves_floats),
     (
         "stale",
         "residuals of -x",
         "residuals of the negated arguments",
         _of_other_arguments(lambda a: -a),
         3,
-        (*WITHOUT_RESIDUALS, "batch_norm_inference"),
+        saves_arguments,
     ),
-    (
-        "stale",
-        "residuals rolled",
-        "residuals of the neighbour",
-        _residuals(_rolled),
-        4,
-        (*WITHOUT_RESIDUALS, *KINKED[2:4]),
-    ),
+    ("stale", "residuals rolled", "residuals of the neighbour", _residuals(_rolled), 4, saves_floats),
     (
         "second order",
         "frozen residuals",
         "right, but its own derivative takes the residuals as constants",
         _residuals(lax.stop_gradient),
         1,
-        (*WITHOUT_RESIDUALS, *KINKED[:4], "multiclass_hinge"),
+        varies_with_residuals,
     ),
     (
         "second order",
@@ -225,6 +229,6 @@ WHOLE = [
         "right, but its own derivative takes the cotangent as constant",
         _cotangent(lax.stop_gradient),
         6,
-        (),
+        _always,
     ),
 ]

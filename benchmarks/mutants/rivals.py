@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from benchmarks.mutants.mutant import Mutant, is_float
-from fnn.check.program import first_line
+from benchmarks.mutants.mutant import Mutant
+from fnn.check.arrays import is_float, split
+from fnn.check.finding import first_line
 from fnn.check.rule.examine import examine
 from fnn.check.rule.vjp import check_vjp
 from fnn.core.cases import Case
@@ -106,16 +107,8 @@ if importlib.util.find_spec("torch") is not None:
 
 def floats_of(f: Callable, args: list) -> tuple[tuple, Callable]:
     """The floating leaves, and f of them with all else held fixed."""
-    leaves, tree = jax.tree.flatten(args)
-    where = [k for k, leaf in enumerate(leaves) if is_float(leaf)]
-
-    def of(*floats: jax.Array) -> Any:
-        full = list(leaves)
-        for k, a in zip(where, floats, strict=True):
-            full[k] = a
-        return f(*jax.tree.unflatten(tree, full))
-
-    return tuple(leaves[k] for k in where), of
+    floats, join = split(args)
+    return tuple(floats), lambda *floats: f(*join(floats))
 
 
 def bridge(f: Callable) -> Callable:

@@ -5,6 +5,7 @@ A row: rule, name, kind, what is wrong, the broken backward pass, and where it m
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,6 @@ import numpy as np
 from jax import lax
 
 from benchmarks.mutants.mutant import Back, Break
-from benchmarks.mutants.special import _any
 from fnn.core.dtypes import widen
 from fnn.ops.convolution import direct
 from fnn.ops.pad import PadSpec
@@ -69,6 +69,11 @@ def _has_bias(spec, args):
 
 def _square(spec, args):
     return spec.groups == 1 and args[1].shape[-1] == args[1].shape[-2]
+
+
+def _any(field: str, holds: Callable) -> Callable:
+    """Whether one entry of a field of the spec has a property."""
+    return lambda spec, args: any(holds(v) for v in getattr(spec, field))
 
 
 _STRIDED, _DILATED = _any("stride", lambda s: s > 1), _any("dilation", lambda d: d > 1)

@@ -8,112 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
-from benchmarks.mutants.mutant import (
-    Back,
-    Mutant,
-    answering,
-    chosen,
-    has_entries,
-    is_float,
-    map_floats,
-    number_of,
-    saving,
-)
+from benchmarks.mutants.mutant import Back, Mutant, answering, chosen, has_entries, map_floats, saving, shapes_of
+from fnn.check.arrays import is_float
 from fnn.core.rule import Rule, rules
 
-
-def _any(field: str, holds: Callable) -> Callable:
-    """Whether one entry of a field of the spec has a property."""
-    return lambda spec, args: any(holds(v) for v in getattr(spec, field))
-
-
-def _pool(condition: Callable) -> Callable:
-    """A condition on the geometry inside an average pooling's spec."""
-    return lambda spec, args: condition(spec.pool, args)
-
-
-_STRIDED = _any("stride", lambda s: s > 1)
-_LOPSIDED = _any("padding", lambda pair: pair[0] != pair[1])
-_PADDED_LOPSIDED = _any("pads", lambda pair: pair[0] != pair[1])
-
-
-def _rank(n: int) -> Callable:
-    return lambda spec, args: args[0].ndim == n
-
-
-def _absent(leaf: int) -> Callable:
-    return lambda spec, args: args[leaf] is None
-
-
-def _overlap(spec, args):
-    return any(f > s for f, s in zip(spec.window, spec.stride, strict=True))
-
-
-# rule, what the option is, when it holds: of (spec, args)
-OPTIONS = [
-    ("conv", "stride 2", _any("stride", lambda s: s == 2)),
-    ("conv", "stride 3", _any("stride", lambda s: s == 3)),
-    ("conv", "groups above 1", lambda spec, args: spec.groups > 1),
-    ("conv", "three groups", lambda spec, args: spec.groups == 3),
-    ("conv", "dilation", _any("dilation", lambda d: d > 1)),
-    ("conv", "lopsided padding", _LOPSIDED),
-    ("conv", "even windows", lambda spec, args: any(f % 2 == 0 for f in args[1].shape[:-2])),
-    ("conv", "one axis", _rank(3)),
-    ("conv", "three axes", _rank(5)),
-    ("conv", "no bias", _absent(2)),
-    ("conv", "a batch of one", lambda spec, args: args[0].shape[0] == 1),
-    ("conv_transpose", "groups above 1", lambda spec, args: spec.groups > 1),
-    ("conv_transpose", "stride 1", lambda spec, args: not _STRIDED(spec, args)),
-    ("conv_transpose", "lopsided padding", _LOPSIDED),
-    ("dense", "no bias", _absent(2)),
-    ("dense", "a vector", _rank(1)),
-    ("dense", "many axes", _rank(4)),
-    ("max_pool", "overlapping windows", _overlap),
-    ("max_pool", "lopsided padding", _PADDED_LOPSIDED),
-    ("max_pool", "gaps between windows", lambda spec, args: spec.window[0] < spec.stride[0]),
-    ("avg_pool", "padding counted", lambda spec, args: spec.count_padding),
-    ("avg_pool", "overlapping windows", _pool(_overlap)),
-    ("avg_pool", "three axes", _rank(5)),
-    ("adaptive_avg_pool", "more bins than entries", lambda spec, args: spec.outputs[0] > spec.sizes[0]),
-    ("pad", "circular", lambda spec, args: spec.mode == "CIRCULAR"),
-    ("pad", "replicate", lambda spec, args: spec.mode == "REPLICATE"),
-    ("pad", "one axis", _rank(3)),
-    ("global_avg_pool", "one axis", _rank(3)),
-    ("global_max_pool", "three axes", _rank(5)),
-    ("batch_norm", "no scale", _absent(1)),
-    ("batch_norm", "no offset", _absent(2)),
-    ("batch_norm", "large epsilon", lambda spec, args: spec.epsilon == 0.1),
-    ("batch_norm_inference", "no scale", _absent(1)),
-    ("layer_norm", "no scale", _absent(1)),
-    ("layer_norm", "a vector", _rank(1)),
-    ("group_norm", "one group", lambda spec, args: spec.groups == 1),
-    ("group_norm", "three groups", lambda spec, args: spec.groups == 3),
-    ("softmax", "the first axis", lambda spec, args: spec == 0),
-    ("log_softmax", "a middle axis", lambda spec, args: spec == 1),
-    ("leaky_relu", "slope above 1", lambda spec, args: spec > 1),
-    ("elu", "alpha 0", lambda spec, args: spec == 0),
-    ("gelu", "the exact form", lambda spec, args: not spec),
-    ("dropout", "rate 0.9", lambda spec, args: spec == 0.9),
-    ("hinge", "scalars", _rank(0)),
-    ("multiclass_hinge", "margin 0.5", lambda spec, args: spec == 0.5),
-    ("softmax_cross_entropy", "smoothing", lambda spec, args: spec > 0),
-    ("softmax_cross_entropy", "soft labels", lambda spec, args: is_float(args[1])),
-    ("sigmoid_binary_cross_entropy", "a batch of one", lambda spec, args: args[0].shape == (1,)),
-]
-_HOW = [
-    ("sign", lambda g: -g),
-    ("10 %", lambda g: (1.1 * g).astype(g.dtype)),
-    ("zero", jnp.zeros_like),
-    ("transposed", lambda g: g.T.reshape(g.shape)),
-]
+_CASES = 3  # one in so many cases gets a mutant
 
 
 def generic() -> Iterator[Mutant]:
     """The tables of this file over the rules."""
-    for name, option, condition in OPTIONS:
-        rule, flat = rules()[name], option in ("a vector", "scalars", "a batch of one", "large epsilon")
-        how, change = _HOW[number_of(rule, option) % (3 if flat else 4)]
-        yield _if_option(rule, option, condition, how, change)
+    for rule in rules().values():
+        for i in range(len(rule.cases)):
+            mutant = _of_one_case(rule, i)
+            if chosen(rule, f"only case {i}", _CASES) and mutant.cases():
+                yield mutant
     for kind, name, what, broken, every in HIDDEN:
         for rule in rules().values():
             if chosen(rule, name, every):
@@ -137,22 +45,32 @@ def _mutant(rule: Rule, kind: str, name: str, what: str, bwd: Callable = Back.gr
     return Mutant(name=name, rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=back, applies=has_entries(0))
 
 
-def _if_option(rule: Rule, option: str, condition: Callable, how: str, change: Callable) -> Mutant:
-    def broken(back: Back) -> tuple:
-        if condition(back.spec, back.args):
-            return back.replaced(0, change)
-        return back.grads()
-
+def _of_one_case(rule: Rule, i: int) -> Mutant:
+    """Wrong for the options and shapes of one case alone."""
     filled = has_entries(0)
+
+    def concerns(spec, args) -> bool:
+        return spec == rule.cases[i].spec and _shapes(args) == _shapes(shapes_of(rule.name, i)) and filled(spec, args)
+
+    def broken(back: Back) -> tuple:
+        if not concerns(back.spec, back.args):
+            return back.grads()
+        total = sum(d.astype(jnp.float32).sum() for d in jax.tree.leaves(back.dy))
+        return back.replaced(0, lambda g: (g + 0.1 * total).astype(g.dtype))
+
     return Mutant(
-        name=f"{rule.name}/only {option}",
+        name=f"{rule.name}/only case {i}",
         rule=rule.name,
         kind="option",
-        what=f"{how}, for {option} only",
+        what=f"a tenth of the sum of dy added, for {rule.cases[i].spec} and these shapes alone",
         fwd=saving(rule),
         bwd=answering(rule, broken),
-        applies=lambda spec, args: filled(spec, args) and condition(spec, args),
+        applies=concerns,
     )
+
+
+def _shapes(args) -> list:
+    return [None if a is None else a.shape for a in args]
 
 
 def _only(dtype: str) -> Callable:

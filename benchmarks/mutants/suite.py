@@ -16,7 +16,7 @@ from benchmarks.mutants.correct import correct_calls
 from benchmarks.mutants.differ import differs
 from benchmarks.mutants.mutant import Mutant
 from benchmarks.mutants.rivals import CHECKERS, Call, call_of, calls_of
-from fnn.check.program import first_line
+from fnn.check.finding import first_line
 from fnn.core.rule import rules
 
 # Programs of broken rules are never needed again, and thousands of them would fill the memory.

@@ -29,7 +29,6 @@ from fnn.check.rule.examine import CHECKS
 from fnn.check.rule.vjp import DTYPES, QUICK_CASES, check_rule
 from fnn.check.tolerance import allowed
 from fnn.core.errors import InputError, require
-from fnn.core.files import whole_file
 from fnn.core.rule import rules
 from fnn.inspect.table import table
 
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _two_devices()
     sys.path.insert(0, os.getcwd())  # for `--model`; a console script lacks it
     try:
-        _require_options(options)
+        _refuse_options(options)
         if options.list:
             print(_listing(options.rule or list(rules())))
             return RIGHT
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse("interrupted")
     finally:
         sys.path.remove(os.getcwd())
-    return _tell(outcome, options.json)
+    return _print(outcome, options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "fnn-check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--rule", action="extend", type=_words, metavar="NAME,...", help="rules to check; default: all")
+    what.add_argument("--rule", action="extend", type=_names, metavar="NAME,...", help="rules to check; default: all")
     what.add_argument(
         "--model",
         metavar="MODULE:NAME",
@@ -91,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance", type=float, metavar="X", help="relative error allowed beyond rounding (default 0)"
     )
-    parser.add_argument("--skip", action="extend", type=_words, metavar="CHECK,...", help="checks to leave out")
+    parser.add_argument("--skip", action="extend", type=_names, metavar="CHECK,...", help="checks to leave out")
     parser.add_argument("--quick", action="store_true", help="two cases a rule, and the checks that compile least")
     parser.add_argument(
         "--workers", type=int, metavar="N", help=f"processes (default {_MOST_WORKERS} on a CPU, else 1)"
@@ -100,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _words(text: str) -> list[str]:
+def _names(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
@@ -111,7 +110,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _require_options(options: argparse.Namespace) -> None:
+def _refuse_options(options: argparse.Namespace) -> None:
     """Refuse at once what would fail after minutes, and what would be ignored."""
     for_rules = {"--skip": options.skip, "--quick": options.quick, "--workers": options.workers is not None}
     idle = [name for name, given in for_rules.items() if given] if options.model else []
@@ -231,16 +230,16 @@ class _Progress:
         return "\r\x1b[K" if self.live else ""
 
 
-def _tell(outcome: Outcome, path: str | None) -> int:
+def _print(outcome: Outcome, path: str | None) -> int:
     """Print the outcome, or its JSON; write that if asked; the exit status."""
     try:
         print(outcome.to_json() if path == "-" else outcome, flush=True)
         if path not in (None, "-"):
-            write(path, outcome.to_json() + "\n")
+            Path(path).write_text(outcome.to_json() + "\n")
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        return _refuse(f"--json {path}: {error.strerror}; nothing was written there")
+        return _refuse(f"--json {path}: {error.strerror}; the report there is not whole")
     return {"right": RIGHT, "wrong": WRONG}.get(outcome.verdict, UNUSABLE)
 
 
@@ -249,17 +248,6 @@ def require_writable(path: str) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     ok = bool(path) and os.path.isdir(folder) and not os.path.isdir(path)
     require(ok, "--json", "the path of a file in a folder that exists", path, "choose another")
-
-
-def write(path: str, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    path = os.path.realpath(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe is not replaced
-        with open(path, "w") as out:
-            out.write(text)
-        return
-    with whole_file(Path(path)) as out:
-        out.write(text.encode())
 
 
 def _refuse(why: object) -> int:

@@ -6,8 +6,6 @@ its parameters within the whole model by hand. A wrong rule in layer 7 gives lay
 """
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,21 +15,23 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from fnn.check.arrays import norm_of, split
 from fnn.check.automatic import automatic
-from fnn.check.finding import ulps_text
+from fnn.check.finding import Leaf, ulps_text
 from fnn.check.model.compare import GRADIENT, gradient_of, objective
 from fnn.check.model.measure import Judged, Measured
-from fnn.check.model.probe import PARAMS, PROBE, Probed, Seen, split, walk
-from fnn.check.report import Leaf, Outcome
+from fnn.check.model.probe import PARAMS, PROBE, Probed, Seen, walk
+from fnn.check.report import Outcome
+from fnn.check.timing import MODES, medians
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer
 from fnn.core.layer import Layer, Params, State
+from fnn.core.program import bytes_of
 from fnn.core.rule import gradients
 from fnn.inspect.table import table
 from fnn.train.batch import mean
 
 LOSS = "(loss)"
-_MODES = ("hand", "auto")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Audit(Outcome):
         header = ["layer", "kind", "local", "ulps", "cumulative", "ms hand", "ms auto", "KB hand", "KB auto"]
         rows = [
             [r.path, r.kind, f"{r.local:.1e}", ulps_text(r.ulps), _number(r.cumulative)]
-            + [f"{1e3 * r.seconds[mode]:.3f}" for mode in _MODES if r.seconds]
-            + [f"{r.saved[mode] / 1024:,.1f}" for mode in _MODES if r.saved]
+            + [f"{1e3 * r.seconds[mode]:.3f}" for mode in MODES if r.seconds]
+            + [f"{r.saved[mode] / 1024:,.1f}" for mode in MODES if r.saved]
             + ["-"] * (4 - 2 * bool(r.seconds) - 2 * bool(r.saved))
             + [_number(r.gradient), _number(r.cotangent), r.verdict]
             for r in self.rows
@@ -176,7 +176,7 @@ def audit(
 
 
 class _Part:
-    """One layer with what reaches it: `firm` are its parameters and cotangents, `loose` its input, state and key."""
+    """One layer with what reaches it: `free` are its parameters and cotangents, `data` its input, state and key."""
 
     def __init__(self, seen: Seen, layer: Layer, params: Params, cotangents: list):
         self.layer, axes = layer, seen.axes
@@ -185,13 +185,13 @@ class _Part:
         def stack(leaf: Any) -> Any:
             return leaf.reshape(self.copies, *leaf.shape[axes:])
 
-        firm, loose = (params, cotangents), (seen.x, seen.state, seen.key)
+        free, data = (params, cotangents), (seen.x, seen.state, seen.key)
         self.stacked = axes > 0
-        self.firm, self.loose = jax.tree.map(stack, (firm, loose)) if self.stacked else (firm, loose)
+        self.free, self.data = jax.tree.map(stack, (free, data)) if self.stacked else (free, data)
         self.differentiable = bool(seen.y) and bool(jax.tree.leaves(params) or split(seen.x)[0])
 
-    def _function(self, loose: tuple) -> tuple[Callable, list]:
-        x, state, key = loose
+    def _function(self, data: tuple) -> tuple[Callable, list]:
+        x, state, key = data
         floats, join = split(x)
 
         def f(params: Params, floats: list) -> list:
@@ -199,35 +199,35 @@ class _Part:
 
         return f, floats
 
-    def pull(self, firm: tuple, loose: tuple, dissolve: bool = False) -> dict[str, Any]:
+    def pull(self, free: tuple, data: tuple, dissolve: bool = False) -> dict[str, Any]:
         """Outputs and gradients, of all copies; without any rule of anyone if `dissolve`."""
 
         def one(item: tuple) -> dict[str, Any]:
-            (params, cotangents), loose = item
-            f, floats = self._function(loose)
+            (params, cotangents), data = item
+            f, floats = self._function(data)
             y, back = jax.vjp(automatic(f) if dissolve else f, params, floats)
             dparams, dx = back([c.astype(v.dtype) for c, v in zip(cotangents, y, strict=True)])
             return {"params": dparams, "input": dx, "output": y}
 
-        return lax.map(one, (firm, loose)) if self.stacked else one((firm, loose))
+        return lax.map(one, (free, data)) if self.stacked else one((free, data))
 
     def first(self) -> tuple:
-        """(firm, loose) of the first copy."""
-        both = self.firm, self.loose
+        """(free, data) of the first copy."""
+        both = self.free, self.data
         return jax.tree.map(lambda leaf: leaf[0], both) if self.stacked else both
 
-    def save(self, params: Params, loose: tuple) -> Callable:
+    def save(self, params: Params, data: tuple) -> Callable:
         """The backward pass, a pytree of what it keeps."""
-        f, floats = self._function(loose)
+        f, floats = self._function(data)
         return jax.vjp(f, params, floats)[1]
 
 
 def _child(path: str, part: _Part, slopes: Params, cumulative: list[Judged], rounds: int, notes: list[str]) -> Child:
-    kind, norm = part.layer.name, _norm(part.firm[1])
-    gradient = _norm(slopes) if jax.tree.leaves(slopes) else None
+    kind, norm = part.layer.name, norm_of(part.free[1])
+    gradient = norm_of(slopes) if jax.tree.leaves(slopes) else None
     if not part.differentiable:
         return Child(path, kind, "-", 0.0, 0.0, None, {}, {}, gradient, norm)
-    measured = Measured(part.pull, part.firm, part.loose, auto=partial(part.pull, dissolve=True))
+    measured = Measured(part.pull, part.free, part.data, auto=partial(part.pull, dissolve=True))
     judged = measured.judge("hand")
     notes += [f"{path}: {note}" for note in measured.notes]
     wrong, inherited = ([j for j in some if j.wrong] for some in (judged, cumulative))
@@ -247,38 +247,24 @@ def _child(path: str, part: _Part, slopes: Params, cumulative: list[Judged], rou
 
 
 def _seconds(part: _Part, rounds: int) -> dict[str, float]:
-    (params, cotangents), loose = part.first()
-    back, pulls, seconds = jax.jit(lambda pull, dy: pull(dy)), {}, {mode: [] for mode in _MODES}
-
-    def call(mode: str) -> float:
+    (params, cotangents), data = part.first()
+    back, pulls = jax.jit(lambda pull, dy: pull(dy)), {}
+    for mode in MODES:
         with gradients(mode):
-            start = time.perf_counter()
-            jax.block_until_ready(back(pulls[mode], cotangents))
-            return time.perf_counter() - start
-
-    for mode in _MODES:
-        with gradients(mode):
-            pulls[mode] = jax.jit(part.save)(params, loose)
-        call(mode)
-    for i in range(rounds):
-        for mode in _MODES if i % 2 else _MODES[::-1]:
-            seconds[mode].append(call(mode))
-    return {mode: part.copies * statistics.median(times) for mode, times in seconds.items()}
+            pulls[mode] = jax.jit(part.save)(params, data)
+    seconds = medians(lambda mode: back(pulls[mode], cotangents), rounds)
+    return {mode: part.copies * value for mode, value in seconds.items()}
 
 
 def _saved(part: _Part) -> dict[str, int]:
-    (params, _), loose = part.first()
+    (params, _), data = part.first()
     known, sizes = len(jax.tree.leaves(params)), {}
-    for mode in _MODES:
+    for mode in MODES:
         with gradients(mode):
-            program = jax.make_jaxpr(part.save)(params, loose).jaxpr
+            program = jax.make_jaxpr(part.save)(params, data).jaxpr
         kept = {v for v in program.outvars if not isinstance(v, core.Literal)} - set(program.invars[:known])
-        sizes[mode] = part.copies * sum(v.aval.size * v.aval.dtype.itemsize for v in kept)
+        sizes[mode] = part.copies * sum(map(bytes_of, kept))
     return sizes
-
-
-def _norm(tree: Any) -> float:
-    return float(np.sqrt(sum(float(np.sum(np.asarray(a, np.float64) ** 2)) for a in jax.tree.leaves(tree))))
 
 
 def _place(path: str) -> str:

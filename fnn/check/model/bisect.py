@@ -8,10 +8,10 @@ import jax
 
 from fnn.check.model.compare import GRADIENT, gradient_of, objective
 from fnn.check.model.measure import Judged, Measured
-from fnn.check.program import equations
 from fnn.check.report import Outcome
 from fnn.core.alive import of_live_arrays
 from fnn.core.layer import Layer, Params, State
+from fnn.core.program import equations
 from fnn.core.rule import gradients, rules
 from fnn.inspect.table import table
 
@@ -93,12 +93,12 @@ def bisect(
     >>> bool(result), [row.rule for row in result.rows]
     (True, ['dense', 'squared_error'])
     """
-    f, firm, loose = objective("bisect", layer, params, state, batch, loss, key)
-    measured = Measured(gradient_of(f), firm, loose)
-    rows = tuple(_suspect(name, measured.judge({name: "hand"})) for name in rules_of(f, firm, loose))
+    f, free, data = objective("bisect", layer, params, state, batch, loss, key)
+    measured = Measured(gradient_of(f), free, data)
+    rows = tuple(_suspect(name, measured.judge({name: "hand"})) for name in rules_of(f, free, data))
     notes = list(dict.fromkeys(measured.notes))
     with gradients("auto"):
-        program = jax.make_jaxpr(f)(firm, loose)
+        program = jax.make_jaxpr(f)(free, data)
     if any(eqn.primitive.name.startswith("custom_vjp_call") for eqn in equations(program.jaxpr)):
         notes.append("Derivatives that are not fnn's are in the model, and taken for true here: audit judges them too.")
     return Bisection(layer.name, rows, tuple(notes))

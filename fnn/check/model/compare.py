@@ -12,15 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from fnn.check.arrays import widen
 from fnn.check.automatic import automatic
-from fnn.check.differences import slope, steps_for
-from fnn.check.finding import leaf_table
-from fnn.check.model.measure import Judged, Measured, peak_of, wide_types, widen
-from fnn.check.program import first_line
-from fnn.check.report import Finding, Leaf, Report
-from fnn.check.tolerance import allowed
+from fnn.check.differences import points_of, slope_of, steps_for, sweeper
+from fnn.check.finding import Finding, Leaf, first_line, leaf_table
+from fnn.check.model.measure import Judged, Measured
+from fnn.check.report import Report
+from fnn.check.tolerance import EPS64, allowed, largest
+from fnn.check.verdict import NOTHING, Difference, verdict_on
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer, require, require_function, require_key, require_leaves
 from fnn.core.layer import Layer, Params, State, require_layer
@@ -100,9 +100,9 @@ def compare(
     (True, ['bias', 'kernel'])
     """
     seed = integer("compare", "seed", seed, 0)
-    f, firm, loose = objective("compare", layer, params, state, batch, loss, key)
-    free = allowed("compare", tolerance)
-    measured = Measured(gradient_of(f), firm, loose, seed, gradient_of(automatic(f)), free)
+    f, free, data = objective("compare", layer, params, state, batch, loss, key)
+    room = allowed("compare", tolerance)
+    measured = Measured(gradient_of(f), free, data, seed, gradient_of(automatic(f)), room)
     judged = measured.judge("hand")
     findings = [Finding("precision", "note", detail=note) for note in measured.notes]
     if judged[-1].wrong:  # the loss: tree order puts it last
@@ -111,8 +111,10 @@ def compare(
     rows = judged[:-1]
     leaves = [dataclasses.replace(j.leaf, path=j.leaf.path.removeprefix(GRADIENT)) for j in rows]
     if measured.wide:
-        numbers = _Differences(f, widen(firm), widen(loose), seed)
-        outcomes = [_confront(numbers, i, leaf, j) for i, (leaf, j) in enumerate(zip(leaves, rows, strict=True))]
+        numbers = _Differences(f, widen(free), widen(data), seed)
+        outcomes = [
+            _with_differences(numbers, i, leaf, j) for i, (leaf, j) in enumerate(zip(leaves, rows, strict=True))
+        ]
         leaves = [leaf for leaf, _ in outcomes]
         findings += [finding for _, some in outcomes for finding in some]
     else:
@@ -158,95 +160,90 @@ def gradient_of(f: Callable) -> Callable:
     return gradient
 
 
-@dataclasses.dataclass(frozen=True)
-class _Slope:
-    """A derivative by differences along a direction of one array; `judges` if it is sharp enough to."""
-
-    value: float
-    error: float
-    kink: bool
-    judges: bool
-
-
 class _Differences:
     """Directional derivatives of f in float64, along directions in one array of params alone."""
 
     def __init__(self, f: Callable, params: Params, rest: tuple, seed: int):
-        self._leaves, tree = jax.tree.flatten(params)
-        self._rest, self.seed = rest, seed
+        leaves, tree = jax.tree.flatten(params)
+        self._leaves, self._rest, self.seed = tuple(leaves), rest, seed
+        self._sweep = sweeper(lambda leaves, rest: f(jax.tree.unflatten(tree, leaves), rest))
 
-        def sweep(leaves: list, direction: list, rest: tuple, steps: jax.Array) -> jax.Array:
-            def at(h: jax.Array) -> jax.Array:
-                return f(jax.tree.unflatten(tree, [p + h * v for p, v in zip(leaves, direction, strict=True)]), rest)
-
-            return lax.map(at, steps)
-
-        self._sweep = jax.jit(sweep)
-
-    def along(self, i: int, v: np.ndarray, size: float) -> _Slope:
-        """The derivative along v in array i, where the gradient has an effect of about `size`."""
-        direction = [v if j == i else np.zeros_like(leaf) for j, leaf in enumerate(self._leaves)]
+    def along(self, i: int, v: np.ndarray) -> Difference:
+        """The derivative along v in array i."""
         steps = steps_for(self._leaves[i])
-        points = np.concatenate([[0.0], steps, -steps])
-        with wide_types(), gradients("auto"):
-            values = np.asarray(self._sweep(self._leaves, direction, self._rest, points), np.float64)
-        center, plus, minus = values[0], values[1 : len(steps) + 1], values[len(steps) + 1 :]
-        found = slope(center, plus, minus, steps, float(np.finfo(np.float64).eps))
-        error = float(found.error)
-        return _Slope(float(found.value), error, bool(found.kink), error <= _SHARP * size)
+        direction = tuple((v if j == i else np.zeros_like(leaf))[None] for j, leaf in enumerate(self._leaves))
+        with jax.enable_x64(True), gradients("auto"):
+            values = self._sweep(self._leaves, direction, points_of(steps)[None], self._rest)
+        found = slope_of(np.asarray(values, np.float64)[0], steps, EPS64)
+        sides = sorted((float(found.left), float(found.right)))
+        return Difference(float(found.value), float(found.error), *sides, bool(found.kink))
 
 
-def _confront(numbers: _Differences, i: int, leaf: Leaf, judged: Judged) -> tuple[Leaf, list[Finding]]:
-    """The row and findings of one parameter once differences have spoken."""
+def _with_differences(numbers: _Differences, i: int, leaf: Leaf, judged: Judged) -> tuple[Leaf, list[Finding]]:
+    """The row and the findings of one parameter, completed by differences."""
     finding = dataclasses.replace(judged.finding(), leaf=leaf.path)
-    t, h = judged.truth.astype(np.float64), judged.hand
+    t = judged.truth.astype(np.float64)
     if not (t.size and np.isfinite(t).all()):
         return leaf, [finding]
     try:
-        return _speak(numbers, i, leaf, judged, finding, t, t if h is None else h)
+        if judged.wrong:
+            return _blamed(numbers, i, leaf, judged, finding)
+        return _confirmed(numbers, i, leaf, judged, finding)
     except Exception as error:
         return leaf, [finding, Finding("differences", "skip", leaf.path, first_line(error))]
 
 
-def _speak(
-    numbers: _Differences, i: int, leaf: Leaf, judged: Judged, finding: Finding, t: np.ndarray, h: np.ndarray
-) -> tuple[Leaf, list[Finding]]:
-    unit = np.zeros(t.shape)
-    unit[leaf.worst] = 1.0
-    peak = max(peak_of(t), abs(float(h[leaf.worst])))
-    here = numbers.along(i, unit, peak)
-    leaf = dataclasses.replace(leaf, numeric=here.value if np.isfinite(here.error) else None)
-    if judged.wrong:
-        culprit = "hand" if judged.wrong == "dtype" else ""
-        if not culprit and here.judges:
-            off_auto, off_hand = abs(here.value - t[leaf.worst]), abs(here.value - h[leaf.worst])
-            limit = here.error + judged.rounding
-            culprit = "hand" if off_auto <= limit < off_hand else "auto" if off_hand <= limit < off_auto else ""
-        detail = f"{finding.detail}; {_says[culprit]}"
-        return dataclasses.replace(leaf, culprit=culprit), [dataclasses.replace(finding, detail=detail)]
+def _blamed(numbers: _Differences, i: int, leaf: Leaf, judged: Judged, finding: Finding) -> tuple[Leaf, list[Finding]]:
+    """Of two gradients that differ, which one do differences contradict at the worst entry?"""
+    leaf, here = _at_worst(numbers, i, leaf, judged)
+    culprit = "hand" if judged.wrong == "dtype" else ""
+    if not culprit:
+        hand, auto = (float(v[leaf.worst]) for v in (judged.hand, judged.truth))
+        _, culprit = verdict_on(hand, auto, here, judged.rounding, beyond=True, free=False)
+    detail = f"{finding.detail}; {_BLAME[culprit]}"
+    return dataclasses.replace(leaf, culprit=culprit), [dataclasses.replace(finding, detail=detail)]
 
-    slopes, off = [], []
+
+def _confirmed(
+    numbers: _Differences, i: int, leaf: Leaf, judged: Judged, finding: Finding
+) -> tuple[Leaf, list[Finding]]:
+    """Do differences along random signs agree with both?"""
+    leaf, _ = _at_worst(numbers, i, leaf, judged)
+    t = judged.truth.astype(np.float64)
+    limit = judged.rounding * np.sqrt(t.size) + _ROUNDINGS * EPS64 * float(np.abs(t).sum())
     for number in range(2):  # the second confirms a disagreement
         v = np.random.default_rng([numbers.seed, i, number]).choice([-1.0, 1.0], t.shape)
-        size = float(np.linalg.norm(t))
-        slopes.append(numbers.along(i, v, size))
-        rounding = judged.rounding * np.sqrt(t.size) + _ROUNDINGS * np.finfo(float).eps * float(np.abs(t).sum())
-        off.append((abs(slopes[-1].value - float(np.vdot(t, v))), slopes[-1].error + rounding))
-        if leaf.verdict == "vanish" or not slopes[-1].judges or off[-1][0] <= off[-1][1]:
+        along, seen = float(np.vdot(t, v)), numbers.along(i, v)
+        sharp = seen.error <= _SHARP * float(np.linalg.norm(t))
+        verdict, _ = verdict_on(along, along, seen if sharp else NOTHING, limit, beyond=False, free=False)
+        if leaf.verdict == "vanish" or verdict == "agree":
             break
     else:
-        detail = f"hand and auto agree, and differences say otherwise: {_says['differences']}"
+        detail = f"hand and auto agree, and differences say otherwise: {_BLAME['differences']}"
         wrong = dataclasses.replace(leaf, verdict="DIFFER", culprit="differences")
-        return wrong, [finding, Finding("differences", "FAIL", leaf.path, detail, *off[-1])]
-    if slopes[-1].judges or leaf.verdict == "vanish":
-        return leaf, [finding, Finding("differences", "pass", leaf.path, "", *off[-1])]
-    if slopes[-1].kink or not np.isfinite(slopes[-1].error):
+        off = abs(seen.value - along), seen.error + limit
+        return wrong, [finding, Finding("differences", "FAIL", leaf.path, detail, *off)]
+    if sharp or leaf.verdict == "vanish":
+        off = abs(seen.value - along), seen.error + limit
+        return leaf, [finding, Finding("differences", "pass", leaf.path, "", *off)]
+    if seen.kink or not seen.known:
         return dataclasses.replace(leaf, verdict="kink"), [finding, Finding("differences", "skip", leaf.path)]
-    detail = "" if not np.any(t) else f"differences are sharp only to {slopes[-1].error:.1e} here, and judge nothing"
+    detail = "" if not np.any(t) else f"differences are sharp only to {seen.error:.1e} here, and judge nothing"
     return leaf, [finding, Finding("differences", "skip", leaf.path, detail)]
 
 
-_says = {
+def _at_worst(numbers: _Differences, i: int, leaf: Leaf, judged: Judged) -> tuple[Leaf, Difference]:
+    """The row with the derivative at its worst entry, and this if it is sharp enough to judge."""
+    t = judged.truth.astype(np.float64)
+    h = t if judged.hand is None else judged.hand
+    unit = np.zeros(t.shape)
+    unit[leaf.worst] = 1.0
+    here = numbers.along(i, unit)
+    sharp = here.error <= _SHARP * max(largest(t), abs(float(h[leaf.worst])))
+    return dataclasses.replace(leaf, numeric=here.value if here.known else None), here if sharp else NOTHING
+
+
+_BLAME = {
     "hand": "the hand-written gradient is wrong",
     "auto": "differences side with the hand-written one",
     "": "differences cannot tell which is wrong",

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fnn.check.arrays import norm_of, path_of, widen
 from fnn.check.automatic import automatic
 from fnn.check.model.noise import coarsest, nudged, order_is_free, rows
 from fnn.check.report import plain
@@ -278,14 +279,8 @@ def _advance(updates: dict, runs: dict, batch: tuple, seed: int | None) -> tuple
 
 def _norms(params: Params, others: Params | None = None) -> dict[str, float]:
     """The norm of each parameter, or of its difference from the other."""
-    places = jax.tree_util.tree_leaves_with_path(params)
-    subtracted = [np.zeros(())] * len(places) if others is None else jax.tree.leaves(others)
-    return {
-        jax.tree_util.keystr(place, simple=True, separator="/"): float(
-            np.linalg.norm(np.asarray(a, np.float64) - np.asarray(b, np.float64))
-        )
-        for (place, a), b in zip(places, subtracted, strict=True)
-    }
+    wide = widen(params) if others is None else jax.tree.map(np.subtract, widen(params), widen(others))
+    return {path_of(place): norm_of(a) for place, a in jax.tree_util.tree_leaves_with_path(wide)}
 
 
 def _cells(step: Step) -> list[str]:

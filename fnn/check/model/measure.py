@@ -1,20 +1,13 @@
-"""One gradient four ways, and how large a difference rounding explains.
+"""A gradient four ways: by hand and automatic, in the dtype given and in float64 from the same rounded values.
 
-By hand and automatic, in the dtype that was given and in float64 from the same rounded values. With t the automatic
-gradient in float64, t' the same after every input moved by one rounding of a dtype with distance e from 1 to the next
-number, and max over the entries of one array:
-
-    noise(e) = max |t' - t|        tolerance(e) = n (noise(e) + e max |t|),  n = 1024, or 16 in half precision
-
-It follows what cancels, and knows nothing of the array's size. In float64 a wrong formula is some ten orders of
-magnitude above its tolerance, so that the verdict is as sharp for a model in bfloat16 as for one in float32; the
+How far they may be apart is a matter of rounding (`fnn.check.tolerance`). In float64 a wrong formula is some ten orders
+of magnitude above its tolerance, so that the verdict is as sharp for a model in bfloat16 as for one in float32; the
 gradient in the given dtype is judged too, for a rule may be wrong in one dtype alone.
 
 Data may move entries that tie (a maximum over equal pixels) across a jump, where no rounding takes the computation
 itself. Entries that jump even after a rounding of float64 count only what parameters and cotangents do to them.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,16 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.program import EPS64, eps_of, first_line, narrowest
-from fnn.check.report import Finding, Leaf
-from fnn.check.rule.subject import is_float
-from fnn.check.tolerance import ulp
+from fnn.check.arrays import is_float, nudge, path_of, widen
+from fnn.check.finding import Finding, Leaf, first_line
+from fnn.check.tolerance import EPS64, MODEL, eps_of, gap, largest, largest_gap, rounding
+from fnn.check.verdict import leaf_of
+from fnn.core.program import narrowest
 from fnn.core.rule import gradients
 
-# Long float32 sums that cancel were seen 6 noises off, growing with the square root of their length; in float64 so wide
-# a margin costs nothing. Half precision has no room for it, and sums in float32: 1.4 noises were seen.
-_MARGIN, _MARGIN_HALF = 1024, 16
-_HALF = 1e-4  # epsilons above this are half precision
 # A gradient in the given dtype that is not this many times worse than JAX's own is no fault of the rule: sums in half
 # precision, underflow.
 _AS_BAD = 4
@@ -86,13 +76,13 @@ class Judged:
 
 
 class Measured:
-    """`f(firm, loose) -> tree of arrays`, automatic and in float64, ready to judge any other mode of gradients.
+    """`f(free, data) -> tree of arrays`, automatic and in float64, ready to judge any other mode of gradients.
 
     Args:
       f: what computes the gradients (and values); compiled here, once a mode and precision.
       auto: the same without any rule of anyone; f in "auto" mode if None.
-      firm: the inputs that move freely: parameters, cotangents.
-      loose: the inputs that may tie: data and state.
+      free: the inputs that move freely: parameters, cotangents.
+      data: the inputs that may tie: examples and state.
       seed: of the movements.
       allowed: relative error that is right whatever rounding explains.
 
@@ -104,22 +94,22 @@ class Measured:
     """
 
     def __init__(
-        self, f: Callable, firm: Any, loose: Any, seed: int = 0, auto: Callable | None = None, allowed: float = 0.0
+        self, f: Callable, free: Any, data: Any, seed: int = 0, auto: Callable | None = None, allowed: float = 0.0
     ):
         self._f, self._seed, self._allowed, self.notes = jax.jit(f), seed, allowed, []
         self._auto = jax.jit(auto) if auto is not None else self._f
-        self._given = firm, loose
-        result = jax.eval_shape(f, firm, loose)
+        self._given = free, data
+        result = jax.eval_shape(f, free, data)
         places, self.tree = jax.tree_util.tree_flatten_with_path(result)
-        self.paths = [jax.tree_util.keystr(place, simple=True, separator="/") for place, _ in places]
+        self.paths = [path_of(place) for place, _ in places]
         self.dtypes = [leaf.dtype for _, leaf in places]
-        self.auto = self._run({}, firm, loose)
-        floats = [leaf for leaf in jax.tree.leaves((firm, loose)) if is_float(leaf)]
-        self._coarse = max((eps_of(np.asarray(leaf).dtype.name) for leaf in floats), default=EPS64)
-        self._wide_inputs = widen(firm), widen(loose)
+        self.auto = self._run({}, free, data)
+        floats = [leaf for leaf in jax.tree.leaves((free, data)) if is_float(leaf)]
+        self._coarse = max((eps_of(np.asarray(leaf).dtype) for leaf in floats), default=EPS64)
+        self._wide_inputs = widen(free), widen(data)
         self.fine_eps, self.wide = EPS64, True
         try:
-            with wide_types(), gradients("auto"):
+            with jax.enable_x64(True), gradients("auto"):
                 inner = narrowest(self._f.trace(*self._wide_inputs).jaxpr)
             self.truth = self._run({}, *self._wide_inputs, wide=True)
         except Exception as error:
@@ -146,24 +136,23 @@ class Measured:
     def _judge(self, i: int, hand: np.ndarray, hand64: np.ndarray | None) -> Judged:
         auto, truth, (fine, noise) = self.auto[i], self.truth[i], self._noises[i]
         h, a, t = (np.asarray(v).astype(np.float64) for v in (hand, auto, truth))
-        dtype, peak = self.dtypes[i], peak_of(t)
-        fine_eps = max(self.fine_eps, eps_of(truth.dtype.name))
-        sharp = max(_MARGIN * (fine + fine_eps * peak), self._allowed * peak)
-        eps = max(eps_of(dtype.name), self._coarse)
-        coarse = (_MARGIN if eps < _HALF else _MARGIN_HALF) * (noise + eps * peak) + float(jnp.finfo(dtype).tiny)
-        coarse = max(coarse, self._allowed * peak)
-        error, bad = largest(h, t), largest(a, t)
-        error64 = 0.0 if hand64 is None else largest(hand64, t)
+        dtype, peak, finite = self.dtypes[i], largest(t), bool(np.isfinite(t).all())
+        room = self._allowed * peak
+        sharp = max(rounding(max(self.fine_eps, eps_of(truth.dtype)), peak, fine, MODEL), room)
+        eps = max(eps_of(dtype), self._coarse)
+        coarse = max(rounding(eps, peak, noise, MODEL) + float(jnp.finfo(dtype).tiny), room)
+        error, bad = (largest_gap(v, t) if finite else np.inf for v in (h, a))
+        error64 = 0.0 if hand64 is None else largest_gap(hand64, t) if finite else np.inf
         if not error64 <= sharp:
             wrong, seen, limit, who = "float64", error64, sharp, hand64
         else:
             is_wrong = not (error <= max(coarse, _AS_BAD * bad) and np.isfinite(bad))
             wrong, seen, limit, who = ("dtype" if is_wrong else ""), error, coarse, h
-        vanishes = not wrong and 0 < peak <= _MARGIN * fine
+        vanishes = not wrong and 0 < peak <= MODEL.amplified * fine
         verdict = "DIFFER" if wrong else "vanish" if vanishes else "agree"
-        gap = np.abs(np.asarray(who, np.float64) - t)
-        worst = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), t.shape) if t.size else ()
-        leaf = row(self.paths[i], dtype, h, a, t, tuple(map(int, worst)), verdict, "hand" if wrong else "")
+        worst = np.unravel_index(np.argmax(gap(who, t)), t.shape) if t.size else ()
+        known = {"worst": tuple(map(int, worst)), "verdict": verdict, "culprit": "hand" if wrong else ""}
+        leaf = leaf_of(self.paths[i], dtype, h, a, t, **known)
         drowned = not wrong and noise > np.sqrt(eps) * peak
         return Judged(leaf, wrong, hand64, t, seen, limit, sharp, noise / eps if drowned else peak, drowned)
 
@@ -172,12 +161,12 @@ class Measured:
         coarse = [[self._moved(self._coarse, n, both) for n in range(_DRAWS)] for both in (False, True)]
         noises = []
         for i, t in enumerate(self.truth):
-            firm, both = (np.max([np.abs(m[i] - t) for m in moved], axis=0) for moved in fine)
-            far, far_both = (np.max([np.abs(m[i] - t) for m in moved], axis=0) for moved in coarse)
-            base = peak_of(firm)
-            calm = both <= _JUMP * max(base, self.fine_eps * peak_of(t))
-            small = max(base, peak_of(both[calm]))
-            large = max(peak_of(far), peak_of(far_both[calm]), small * self._coarse / self.fine_eps)
+            free, both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in fine)
+            far, far_both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in coarse)
+            base = largest(free)
+            calm = both <= _JUMP * max(base, self.fine_eps * largest(t))
+            small = max(base, largest(both[calm]))
+            large = max(largest(far), largest(far_both[calm]), small * self._coarse / self.fine_eps)
             noises.append((small, large))
         return noises
 
@@ -185,63 +174,13 @@ class Measured:
         rng = np.random.default_rng([self._seed, number, both])
 
         def move(leaf: Any) -> Any:
-            if not is_float(leaf):
-                return leaf
-            there = np.asarray(leaf, np.float64) * (1 + eps * rng.choice([-1.0, 1.0], np.shape(leaf)))
-            return there if self.wide else jnp.asarray(there).astype(leaf.dtype)
+            return nudge(rng, np.asarray(leaf), eps) if is_float(leaf) else leaf
 
-        firm, loose = self._wide_inputs if self.wide else self._given
-        there = jax.tree.map(move, firm), jax.tree.map(move, loose) if both else loose
-        moved = self._run({}, *there, wide=self.wide)
-        return [np.asarray(leaf, np.float64) for leaf in moved]
+        free, data = self._wide_inputs if self.wide else self._given
+        there = jax.tree.map(move, free), jax.tree.map(move, data) if both else data
+        return [np.asarray(leaf, np.float64) for leaf in self._run({}, *there, wide=self.wide)]
 
-    def _run(self, mode: Mapping[str, str] | str, firm: Any, loose: Any, wide: bool = False) -> list[np.ndarray]:
-        with wide_types() if wide else contextlib.nullcontext(), gradients("auto"), gradients(mode):
+    def _run(self, mode: Mapping[str, str] | str, free: Any, data: Any, wide: bool = False) -> list[np.ndarray]:
+        with jax.enable_x64(wide or jax.config.jax_enable_x64), gradients("auto"), gradients(mode):
             f = self._f if mode else self._auto
-            return [np.asarray(leaf) for leaf in jax.tree.leaves(f(firm, loose))]
-
-
-def row(
-    path: str,
-    dtype: Any,
-    h: np.ndarray,
-    a: np.ndarray,
-    t: np.ndarray,
-    worst: tuple[int, ...],
-    verdict: str,
-    culprit: str,
-) -> Leaf:
-    """The row of one array: the hand-written, the automatic and the true gradient, all in float64."""
-    at = [float(v[worst]) if v.size else None for v in (h, a)]
-    gap, peak = np.abs(h - t), peak_of(t)
-    absolute = float(np.max(gap, initial=0.0))
-    relative = absolute / peak if peak else np.inf if absolute else 0.0
-    rms = np.sqrt(np.mean(t**2)) if t.size else 0.0
-    ulps = float(np.max(gap / ulp(np.maximum(np.abs(t), rms), dtype), initial=0.0))
-    norms = float(np.linalg.norm(h) * np.linalg.norm(t))
-    cosine = float(np.vdot(h, t)) / norms if norms else float("nan")
-    finite = np.isfinite(absolute)
-    ulps = ulps if finite else float("inf")
-    relative = float(relative) if finite else float("nan")
-    shape = tuple(map(int, t.shape))
-    return Leaf(path, shape, dtype.name, absolute, relative, ulps, cosine, worst, *at, None, verdict, culprit)
-
-
-def widen(tree: Any) -> Any:
-    """The tree with its real numbers in float64, as NumPy arrays."""
-    return jax.tree.map(lambda a: np.asarray(a).astype(np.float64) if is_float(a) else a, tree)
-
-
-def wide_types() -> contextlib.AbstractContextManager:
-    """64-bit types for everything traced and run inside."""
-    return jax.enable_x64(True)
-
-
-def largest(a: np.ndarray, t: np.ndarray) -> float:
-    """max |a - t|, nan if anything is."""
-    return float(np.max(np.abs(a - t), initial=0.0))
-
-
-def peak_of(a: np.ndarray) -> float:
-    """max |a|, 0 for no entries."""
-    return float(np.max(np.abs(a), initial=0.0))
+            return [np.asarray(leaf) for leaf in jax.tree.leaves(f(free, data))]

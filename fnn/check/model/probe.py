@@ -5,14 +5,14 @@ probe, to its output. The derivative of the loss with respect to the probe is th
 parameters, so that they reach the copies inside a `repeat`, and every checkpoint, like these.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn.check.rule.subject import is_float
+from fnn.check.arrays import split
 from fnn.core.layer import Layer, Params, State
 from fnn.core.rule import gradients
 from fnn.inspect.observe import observe
@@ -68,7 +68,7 @@ class Probed:
 
         def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, Seen]:
             y, _ = leaf.apply(params, state, x, train=train, key=key)
-            values, _ = split(y)
+            values = list(map(jnp.asarray, split(y)[0]))
             return y, Seen(x, state, key, values, path, tuple(map(jnp.ndim, values)))
 
         return Layer(leaf.init, apply, leaf.name)
@@ -79,7 +79,7 @@ class Probed:
         def apply(slot: Any, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, Seen]:
             y, seen = watched.apply(slot[PARAMS], state, x, train=train, key=key)
             values, join = split(y)
-            return join([v + p.astype(v.dtype) for v, p in zip(values, slot[PROBE], strict=True)]), seen
+            return join([v + p.astype(jnp.result_type(v)) for v, p in zip(values, slot[PROBE], strict=True)]), seen
 
         return Layer(leaf.init, apply, leaf.name)
 
@@ -97,17 +97,3 @@ def walk(seen: Any, *trees: Any) -> Iterator[tuple[Seen, tuple]]:
     else:
         for name, part in seen.items():
             yield from walk(part, *(tree[name] for tree in trees))
-
-
-def split(tree: Any) -> tuple[list, Callable[[list], Any]]:
-    """The float leaves of a tree, and the function that puts others in their place."""
-    leaves, kind = jax.tree.flatten(tree)
-    where = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
-
-    def join(floats: list) -> Any:
-        full = list(leaves)
-        for i, leaf in zip(where, floats, strict=True):
-            full[i] = leaf
-        return jax.tree.unflatten(kind, full)
-
-    return [jnp.asarray(leaves[i]) for i in where], join

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fnn.check.report import Leaf
+from fnn.check.finding import Leaf
 from fnn.check.rule.numeric import Numeric
 from fnn.check.rule.subject import GIVEN
-from fnn.check.tolerance import gap, largest
+from fnn.check.tolerance import gap, largest, largest_gap
 
 # Two arrays are the same mistake if they agree to this share of the largest entry; float32 noise is far below.
 _SAME = 1e-4
@@ -172,7 +172,7 @@ def _meaning(numeric: Numeric, factor: float) -> str:
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool(np.max(gap(a, b), initial=0.0) <= _SAME * largest(b)) and largest(b) > 0
+    return bool(largest_gap(a, b) <= _SAME * largest(b)) and largest(b) > 0
 
 
 def _subsets(axes: list[int]) -> Iterator[tuple[int, ...]]:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fnn.check.program import first_line
-from fnn.check.report import Finding, Report
-from fnn.check.rule import kinks, ladder, oracles, pairs, transforms
-from fnn.check.rule import numeric as differences
+from fnn.check.finding import Finding, first_line
+from fnn.check.report import Report
+from fnn.check.rule import by_differences, ladder, oracles, pairs, transforms
 from fnn.check.rule.diagnose import diagnose
 from fnn.check.rule.numeric import Numeric, OutOfTimeError
 from fnn.check.rule.prepare import prepare
-from fnn.check.rule.rows import row_of, what_may_be_missed
+from fnn.check.rule.rows import rows_of, what_may_be_missed
 from fnn.check.rule.subject import Subject
 from fnn.check.tolerance import largest
 
@@ -25,10 +24,10 @@ _TABLE: dict[str, Callable[[Numeric], Iterator[Finding]]] = {
     "adjoint": oracles.check_adjoint,
     "linear": oracles.check_linear,
     "zero": oracles.check_zero,
-    "differences": differences.check_differences,
-    "coordinates": differences.check_coordinates,
-    "jacobian": differences.check_jacobian,
-    "kinks": kinks.check_kinks,
+    "differences": by_differences.check_differences,
+    "coordinates": by_differences.check_coordinates,
+    "jacobian": by_differences.check_jacobian,
+    "kinks": by_differences.check_kinks,
     "exact": oracles.check_exact,
     "precision": ladder.check_precision,
     "jit": transforms.check_jit,
@@ -112,14 +111,11 @@ def examine(
             return Report(name, findings=tuple(findings))
     wrong = any(finding.verdict == "FAIL" for finding in findings)
     findings += _hints(numeric, findings, set(checks)) if not strict else []
-    try:
-        leaves = tuple(row_of(numeric, i) for i in range(len(subject.paths)))
-    except Exception:  # the findings say what raises
-        leaves = ()
+    leaves = rows_of(numeric)
     numeric.deadline = np.inf
     diagnosis = diagnose(numeric, leaves) if wrong and leaves else ()
     missed = what_may_be_missed(numeric)
-    return Report(name, leaves, tuple(findings), diagnosis, kinks.kink_lines(numeric), missed)
+    return Report(name, leaves, tuple(findings), diagnosis, by_differences.kink_lines(numeric), missed)
 
 
 def _hints(numeric: Numeric, findings: list[Finding], wanted: set[str]) -> list[Finding]:

@@ -1,8 +1,6 @@
 """What a rule is, on one page: formula, shapes, source, and its backward pass beside the one that JAX derives."""
 
-import difflib
 import inspect
-import math
 import re
 import shutil
 import sys
@@ -14,10 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Literal
 
+from fnn.check.arrays import split
+from fnn.check.rule.vjp import rule_of
 from fnn.core.errors import described, index_of, require
-from fnn.core.rule import Rule, rules
+from fnn.core.program import bytes_of, equations, inner_programs
+from fnn.core.rule import Rule
 
 _GAP = " | "
 # From `exec`: since Python 3.13 `python -c` keeps its own program under such a name, not that of the function.
@@ -121,7 +122,7 @@ def explain(name: str | Rule, *, case: int = 0) -> Explanation:
     >>> relu.hand.extra_bytes, relu.hand.extra_bytes < relu.auto.extra_bytes
     (0, True)
     """
-    rule = _find(name)
+    rule = rule_of("explain", name)
     count = len(rule.cases)
     n = index_of(case)
     ok = n is not None and 0 <= n < count
@@ -138,18 +139,6 @@ def explain(name: str | Rule, *, case: int = 0) -> Explanation:
         hand=_by_hand(rule, chosen.spec, args),
         auto=_automatic(rule, chosen.spec, args),
     )
-
-
-def _find(name: str | Rule) -> Rule:
-    if isinstance(name, Rule):
-        return name
-    known = rules()
-    if not isinstance(name, str) or name not in known:
-        close = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4)
-        close += [other for other in known if str(name) in other and other not in close]
-        fix = f"did you mean {' or '.join(map(repr, close))}?" if close else f"choose one of {sorted(known)}"
-        require(False, "explain", "the name of a registered rule", repr(name), fix)
-    return known[name]
 
 
 def _formula(rule: Rule) -> str:
@@ -212,16 +201,9 @@ def _by_hand(rule: Rule, spec: Any, args: list) -> Backward:
 
 
 def _automatic(rule: Rule, spec: Any, args: list) -> Backward:
-    where = [i for i, a in enumerate(args) if a is not None and all(map(_is_float, jax.tree.leaves(a)))]
-
     def pull_of(*args: Any) -> tuple:
-        def on_floats(*floats: Any) -> Any:
-            full = list(args)
-            for i, a in zip(where, floats, strict=True):
-                full[i] = a
-            return rule.forward(spec, *full)
-
-        return (args, *jax.vjp(on_floats, *[args[i] for i in where]))
+        floats, join = split(args)
+        return (args, *jax.vjp(lambda floats: rule.forward(spec, *join(floats)), floats))
 
     _, y, pull = pull_of(*args)
     forward = jax.make_jaxpr(pull_of)(*args)
@@ -229,26 +211,14 @@ def _automatic(rule: Rule, spec: Any, args: list) -> Backward:
     return _backward(backward, forward, len(jax.tree.leaves(pull)))
 
 
-def _is_float(a: Any) -> bool:
-    return jnp.issubdtype(a.dtype, jnp.floating)
-
-
 def _backward(backward: ClosedJaxpr, forward: ClosedJaxpr, kept: int) -> Backward:
     """`forward` returns its arguments, its outputs and, last, `kept` residuals."""
     outs = forward.jaxpr.outvars
     alive = {v for v in outs[: len(outs) - kept] if not isinstance(v, Literal)} | set(forward.jaxpr.invars)
     residuals = {v for v in outs[len(outs) - kept :] if not isinstance(v, Literal)}
-    total, extra = (sum(map(_bytes, part)) for part in (residuals, residuals - alive))
-    return Backward(backward, _equations(backward.jaxpr), total, extra)
-
-
-def _bytes(var: Any) -> int:
-    return math.prod(var.aval.shape) * var.aval.dtype.itemsize
-
-
-def _equations(jaxpr: Any) -> int:
-    inner = [[_equations(part) for part in jaxprs_in_params(eqn.params)] for eqn in jaxpr.eqns]
-    return sum(sum(counts) if counts else 1 for counts in inner)
+    total, extra = (sum(map(bytes_of, part)) for part in (residuals, residuals - alive))
+    leaves = sum(not inner_programs(eqn) for eqn in equations(backward.jaxpr))
+    return Backward(backward, leaves, total, extra)
 
 
 def _lines(jaxpr: ClosedJaxpr, width: int) -> list[str]:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fnn.check.program import first_line
-from fnn.check.report import Finding
+from fnn.check.finding import Finding, first_line
 from fnn.check.rule.numeric import Numeric
 from fnn.check.rule.oracles import gradient_row
 from fnn.check.rule.subject import GIVEN, LADDER, Subject

@@ -2,7 +2,7 @@
 
 import re
 
-from fnn.check.program import first_line
+from fnn.check.finding import first_line
 
 # What JAX says, and what was done; the first that fits counts.
 _TABLE = (

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.program import eps_of, first_line
-from fnn.check.report import Finding
+from fnn.check.arrays import pull
+from fnn.check.finding import Finding, first_line
 from fnn.check.rule.numeric import Numeric
-from fnn.check.rule.subject import GIVEN, Arrays, Subject, pull
-from fnn.check.tolerance import Row, conclude, gap, largest, limit_of
+from fnn.check.rule.subject import GIVEN, Arrays, Subject
+from fnn.check.tolerance import Row, conclude, eps_of, gap, largest, largest_gap, limit_of
 
 # Powers of two scale a float exactly, and 2^20 is large enough to meet a rule that clips its cotangent at 1e5. A
 # quarter of the exponents of the narrowest dtype leaves room for the gradient: 2^4 in float16.
@@ -44,7 +44,7 @@ def check_primal(numeric: Numeric) -> Iterator[Finding]:
                 yield Finding("primal", "FAIL", detail=f"output {i}: {kinds}")
                 continue
             limit = subject.limit(a, max(largest(a), largest(b)), noise[i])
-            rows.append(Row(f"output {i}", float(np.max(gap(a, b), initial=0.0)), limit, what))
+            rows.append(Row(f"output {i}", largest_gap(a, b), limit, what))
     yield from conclude("primal", rows, "no float output")
 
 
@@ -68,7 +68,7 @@ def check_automatic(numeric: Numeric) -> Iterator[Finding]:
         there = [subject.pull(mode, GIVEN, floats, dy)[1] for mode in ("hand", "auto")]
         for path, h, a in zip(subject.paths, *there, strict=True):
             limit = subject.limit(h, largest(a), 8 * eps_of(h.dtype.name) * largest(a))
-            rows.append(Row(path, float(np.max(gap(h, a), initial=0.0)), limit, "at integers, with ties and zeros"))
+            rows.append(Row(path, largest_gap(h, a), limit, "at integers, with ties and zeros"))
     yield from conclude("automatic", rows, "nothing to differentiate")
 
 
@@ -124,7 +124,7 @@ def check_linear(numeric: Numeric) -> Iterator[Finding]:
         for i, (g, w) in enumerate(zip(got, want, strict=True)):
             peaks = max(largest(w), largest(g), largest(here[i]) * size)
             limit = subject.limit(g, peaks, subject.noise(subject.fine)[1][i] * size)
-            row = Row(subject.paths[i], float(np.max(gap(g, w), initial=0.0)), limit, f"for a cotangent {name}")
+            row = Row(subject.paths[i], largest_gap(g, w), limit, f"for a cotangent {name}")
             if row.ok or not _as_jax_does(subject, dy, i, g, limit):
                 rows.append(row)
     yield from conclude("linear", rows, "nothing to differentiate")
@@ -135,7 +135,7 @@ def _as_jax_does(subject: Subject, dy: Arrays, i: int, g: np.ndarray, limit: flo
     if subject.strict or not subject.has_auto:
         return False
     auto = subject.pull("auto", subject.fine, subject.at(subject.fine), dy)[1][i]
-    return bool(np.max(gap(g, auto), initial=0.0) <= limit)
+    return bool(largest_gap(g, auto) <= limit)
 
 
 def check_zero(numeric: Numeric) -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def check_zero(numeric: Numeric) -> Iterator[Finding]:
     zero = tuple(np.zeros_like(d) for d in subject.cotangents(0, subject.fine))
     got = subject.pull("hand", subject.fine, subject.at(subject.fine), zero)[1]
     rows = [
-        Row(path, float(np.max(gap(g, np.zeros_like(g)), initial=0.0)), 0.0, "for a zero cotangent")
+        Row(path, largest_gap(g, np.zeros_like(g)), 0.0, "for a zero cotangent")
         for path, g in zip(subject.paths, got, strict=True)
     ]
     yield from conclude("zero", rows, "nothing to differentiate")
@@ -172,7 +172,7 @@ def check_exact(numeric: Numeric) -> Iterator[Finding]:
     hand = subject.pull("hand", GIVEN, floats, dy)
     names = [[f"output {i}" for i in range(len(hand[0]))], subject.paths]
     rows = [
-        Row(path, float(np.max(gap(h, n), initial=0.0)), 0.0, "at integers, bit for bit")
+        Row(path, largest_gap(h, n), 0.0, "at integers, bit for bit")
         for part in (0, 1)
         for path, h, n in zip(names[part], hand[part], narrow[part], strict=True)
     ]

@@ -10,11 +10,10 @@ import jax
 import numpy as np
 from jax import lax
 
-from fnn.check.program import first_line
-from fnn.check.report import Finding
+from fnn.check.arrays import pull
+from fnn.check.finding import Finding, first_line
 from fnn.check.rule.numeric import Numeric
-from fnn.check.rule.subject import pull
-from fnn.check.tolerance import Row, conclude, gap, largest
+from fnn.check.tolerance import Row, conclude, largest, largest_gap
 
 # Of a function of one point one of two, stacked.
 _PLACES = {
@@ -59,7 +58,7 @@ def check_pairs(numeric: Numeric) -> Iterator[Finding]:
         peak = max(map(largest, (*want, *dy)), default=0.0)
         limit = float(np.sqrt(subject.eps)) * peak
         rows += [
-            Row(path, float(np.max(gap(a, b), initial=0.0)), limit, f"second derivatives in {name}")
+            Row(path, largest_gap(a, b), limit, f"second derivatives in {name}")
             for path, a, b in zip(subject.paths, got, want, strict=True)
         ]
     found = list(conclude("pairs", rows, "nothing to compare"))

@@ -2,10 +2,9 @@
 
 import numpy as np
 
+from fnn.check.arrays import is_float, pull
 from fnn.check.automatic import automatic
-from fnn.check.program import first_line
-from fnn.check.report import Finding
-from fnn.check.rule.flat import is_float, pull
+from fnn.check.finding import Finding, first_line
 from fnn.check.rule.mistakes import sentence_of
 from fnn.check.rule.subject import GIVEN, Subject
 from fnn.check.tolerance import gap, largest

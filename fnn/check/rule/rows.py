@@ -1,66 +1,55 @@
 """The row of each array in a report, and what its checks may have missed."""
 
+import contextlib
+import dataclasses
+
 import numpy as np
 
-from fnn.check.report import Leaf
-from fnn.check.rule.numeric import ALWAYS, Measure, Numeric, OutOfTimeError
+from fnn.check.finding import Leaf
+from fnn.check.rule.by_differences import ALWAYS
+from fnn.check.rule.numeric import Numeric, OutOfTimeError
 from fnn.check.rule.subject import GIVEN, Subject
-from fnn.check.tolerance import cosine, gap, largest, ulp
+from fnn.check.tolerance import gap, largest, largest_gap
+from fnn.check.verdict import NOTHING, Difference, leaf_of, verdict_on
 
 
-def row_of(numeric: Numeric, i: int) -> Leaf:
-    """The row of one array: in the given precision, unless only float64 shows the error."""
-    subject = numeric.subject
-    fine = subject.fine
-    candidates = [_difference(subject, GIVEN, i)]
-    if fine != GIVEN:
-        candidates.append(_difference(subject, fine, i))
-    hand, true, limit, dtype = next(
-        (c for c in candidates if not np.max(gap(c[0], c[1]), initial=0.0) <= c[2]), candidates[0]
-    )
-    shape = subject.given[i].shape
-    if hand.size == 0:
-        return Leaf(subject.paths[i], shape, dtype, 0.0, 0.0, 0.0, np.nan, (), None, None, None, "agree")
-    distance = gap(hand, true)
-    k = int(np.argmax(distance))
-    index = tuple(int(j) for j in np.unravel_index(k, shape))
+def rows_of(numeric: Numeric) -> tuple[Leaf, ...]:
+    """The row of every array; none where a function under test raises, which the findings say."""
     try:
-        measure = numeric.at(i, [k])[0]
-    except OutOfTimeError:
-        measure = Measure(np.nan, np.inf, -np.inf, np.inf, False, ())
-    known = np.isfinite(measure.error)
-    h, a, n = (float(v) for v in (hand.flat[k], true.flat[k], measure.value))
-    absolute, peak = float(distance.flat[k]), largest(true)
-    verdict, culprit = "agree", ""
-    allowed = not (subject.strict and absolute > limit)  # a registered rule follows the convention of its plain form
-    if (
-        allowed
-        and measure.kink
-        and measure.low - limit <= h <= measure.high + limit
-        and (absolute > limit or not subject.has_auto)
-    ):
-        verdict = "kink"
-    elif not absolute <= limit:
-        verdict = "DIFFER"
-        near = abs(a - n) <= limit + measure.error
-        culprit = "hand" if near or not known else "auto" if abs(h - n) <= limit + measure.error else ""
-    elif known and not measure.kink and abs(h - n) > measure.error + 2 * limit:
-        verdict, culprit = "DIFFER", "differences" if subject.has_auto else "hand"
-    return Leaf(
-        path=subject.paths[i],
-        shape=shape,
-        dtype=dtype,
-        absolute=absolute,
-        relative=absolute / peak if peak else (np.inf if absolute else 0.0),
-        ulps=float(np.max(distance / ulp(np.maximum(np.abs(true), np.sqrt(np.mean(true**2))), dtype))),
-        cosine=cosine(hand, true),
-        worst=index,
-        hand=h,
-        auto=a if subject.has_auto else None,
-        numeric=n if known or measure.kink else None,
-        verdict=verdict,
-        culprit=culprit,
-    )
+        seen = [_look(numeric, i) for i in range(len(numeric.subject.paths))]
+    except Exception:
+        return ()
+    return tuple(_row(numeric.subject, i, *one) for i, one in enumerate(seen))
+
+
+def _look(numeric: Numeric, i: int) -> tuple[np.ndarray, np.ndarray, float, str, Difference]:
+    """One array by hand and in truth, with its limit, in the given precision, unless only float64 shows an error.
+
+    With the difference at the entry where they are furthest apart.
+    """
+    subject = numeric.subject
+    candidates = [_difference(subject, dtype, i) for dtype in dict.fromkeys((GIVEN, subject.fine))]
+    hand, true, limit, dtype = next((c for c in candidates if not largest_gap(c[0], c[1]) <= c[2]), candidates[0])
+    seen = NOTHING
+    if hand.size:
+        with contextlib.suppress(OutOfTimeError):
+            seen = numeric.at(i, [int(np.argmax(gap(hand, true)))])[0]
+    return hand, true, limit, dtype, seen
+
+
+def _row(
+    subject: Subject, i: int, hand: np.ndarray, true: np.ndarray, limit: float, dtype: str, seen: Difference
+) -> Leaf:
+    leaf = leaf_of(subject.paths[i], dtype, hand, true if subject.has_auto else None, true)
+    if not hand.size:
+        return leaf
+    # A registered rule follows the convention of its plain form.
+    beyond, free = not leaf.absolute <= limit, not subject.strict
+    verdict, culprit = verdict_on(leaf.hand, leaf.auto, seen, limit, beyond=beyond, free=free)
+    if beyond and verdict == "DIFFER" and not seen.known:
+        culprit = "hand"  # JAX's derivative of the plain form is presumed right
+    numeric = seen.value if seen.known or seen.kink else None
+    return dataclasses.replace(leaf, verdict=verdict, culprit=culprit, numeric=numeric)
 
 
 def _difference(subject: Subject, dtype: str, i: int) -> tuple[np.ndarray, np.ndarray, float, str]:

@@ -13,13 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.check.arrays import argument_names, is_float, kind_of, nudge, path_of, pull, split
 from fnn.check.automatic import automatic, run_on
-from fnn.check.program import EPS64, eps_of, equations, float_names, narrowest
-from fnn.check.rule.flat import dtype_of, nudge, sweep_eagerly, sweeper
-from fnn.check.rule.flat import is_float as is_float
-from fnn.check.rule.flat import pull as pull
-from fnn.check.rule.names import argument_names, kind_of, path_of
-from fnn.check.tolerance import gap, largest, limit_of
+from fnn.check.differences import sweep_eagerly, sweeper
+from fnn.check.tolerance import EPS64, eps_of, gap, largest, largest_gap, limit_of
+from fnn.core.program import equations, float_names, narrowest
 from fnn.core.rule import gradients
 
 Arrays = tuple[np.ndarray, ...]
@@ -59,14 +57,12 @@ class Subject:
         tolerance: float = 0.0,
     ):
         self.seed, self.strict, self.args, self.tolerance = seed, strict, args, tolerance
-        places, self._tree = jax.tree_util.tree_flatten_with_path(args)
-        self._leaves = [leaf for _, leaf in places]
-        self._where = [i for i, leaf in enumerate(self._leaves) if is_float(leaf)]
         names = argument_names(hand) or argument_names(auto)
-        paths = [path_of(place, names) for place, _ in places]
-        self.paths = tuple(paths[i] for i in self._where)
-        self.held = tuple((paths[i], kind_of(leaf)) for i, leaf in enumerate(self._leaves) if i not in self._where)
-        self.given: Arrays = tuple(np.asarray(self._leaves[i]) for i in self._where)
+        leaves = [(path_of(place, names), leaf) for place, leaf in jax.tree_util.tree_leaves_with_path(args)]
+        self.paths = tuple(path for path, leaf in leaves if is_float(leaf))
+        self.held = tuple((path, kind_of(leaf)) for path, leaf in leaves if not is_float(leaf))
+        floats, self._join = split(args)
+        self.given: Arrays = tuple(map(np.asarray, floats))
         self.functions = {"hand": self._flat(hand, "hand")}
         if auto is not None:
             plain = self._flat(auto, "auto")
@@ -84,11 +80,8 @@ class Subject:
 
     def _flat(self, f: Callable, mode: str) -> Callable:
         def flat(floats: tuple) -> tuple:
-            leaves = list(self._leaves)
-            for i, leaf in zip(self._where, floats, strict=True):
-                leaves[i] = leaf
             with gradients(mode):
-                out = f(*jax.tree.unflatten(self._tree, leaves))
+                out = f(*self._join(floats))
             parts = [part for leaf in jax.tree.leaves(out) for part in _real_parts(leaf)]
             return tuple(jnp.asarray(part) for part in parts if is_float(part))
 
@@ -157,7 +150,7 @@ class Subject:
         f = jax.jit(run_on(pull(self.functions["hand"])))
         here = self.gradients("hand", self.fine)
         on = self.run(self.fine, f, self.at(self.fine), self.cotangents(0, self.fine))
-        moved = jax.tree.map(lambda a, b: float(np.max(gap(a, b), initial=0.0)), here, on)
+        moved = jax.tree.map(largest_gap, here, on)
         calm = jax.tree.map(lambda a, m: m <= _CONVERGING * largest(a), here, moved)
         return moved if all(jax.tree.leaves(calm)) else None
 
@@ -178,7 +171,7 @@ class Subject:
 
     def at(self, dtype: str) -> Arrays:
         """The point in one precision."""
-        return self.given if dtype == GIVEN else tuple(a.astype(dtype_of(dtype)) for a in self.given)
+        return self.given if dtype == GIVEN else tuple(a.astype(jnp.dtype(dtype)) for a in self.given)
 
     def refined(self, floats: Arrays) -> Arrays:
         """The same values in the precision of the truth."""

@@ -9,11 +9,12 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from fnn.check.program import equations, first_line
-from fnn.check.report import Finding
+from fnn.check.arrays import pull
+from fnn.check.finding import Finding, first_line
 from fnn.check.rule.numeric import Numeric
-from fnn.check.rule.subject import GIVEN, Arrays, Subject, pull
-from fnn.check.tolerance import Row, conclude, gap, largest
+from fnn.check.rule.subject import GIVEN, Arrays, Subject
+from fnn.check.tolerance import Row, conclude, largest, largest_gap
+from fnn.core.program import equations
 
 # Exact in every precision, and small enough that what is positive, normalised or definite stays so.
 _SECOND = (1 + 1 / 32, 1 - 1 / 32)
@@ -178,7 +179,7 @@ def _second_order(check: str, numeric: Numeric) -> Iterator[Finding]:
     # Terms as large as the cotangents may have cancelled on the way.
     floor = 8 * subject.eps * max(map(largest, (*u, *dy)), default=0.0)
     pairs = zip(*map(jax.tree.leaves, (want, moved)), strict=True)
-    noise = [float(np.max(gap(a, b), initial=0.0)) + floor for a, b in pairs]
+    noise = [largest_gap(a, b) + floor for a, b in pairs]
     found = list(_try(check, numeric, lambda: run("hand", args), want, "", noise))
     wrong = not subject.strict and any(finding.verdict == "FAIL" for finding in found)
     if wrong and any(numeric.meets_kink(i) for i in range(len(subject.given))):
@@ -243,7 +244,7 @@ def _conclude(
         if g.shape != w.shape or g.dtype != w.dtype:
             yield Finding(check, "FAIL", name, f"{g.dtype}{g.shape} instead of {w.dtype}{w.shape}")
             return
-        rows.append(Row(name, float(np.max(gap(g, w), initial=0.0)), subject.limit(w, largest(w), 2 * n), detail))
+        rows.append(Row(name, largest_gap(g, w), subject.limit(w, largest(w), 2 * n), detail))
     yield from conclude(check, rows, "nothing to compare")
 
 

@@ -1,5 +1,6 @@
 """Check a rule: anyone's, a registered one, or all of them."""
 
+import difflib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -213,12 +214,13 @@ def _check_case(
 
 def rule_of(where: str, rule: str | Rule) -> Rule:
     """The registered rule of a name; a rule itself as it is."""
-    if isinstance(rule, Rule):
-        return rule
     known = rules()
-    ok = isinstance(rule, str) and rule in known
-    require(ok, where, f"a rule among {sorted(known)}", repr(rule), "name a registered rule")
-    return known[rule]
+    if not isinstance(rule, Rule) and not (isinstance(rule, str) and rule in known):
+        close = difflib.get_close_matches(str(rule), known, n=5, cutoff=0.4)
+        close += [other for other in known if str(rule) in other and other not in close]
+        fix = f"did you mean {' or '.join(map(repr, close))}?" if close else "name a registered rule"
+        require(False, where, f"a rule among {sorted(known)}", described(rule), fix)
+    return rule if isinstance(rule, Rule) else known[rule]
 
 
 def _seed(where: str, seed: Any) -> int:

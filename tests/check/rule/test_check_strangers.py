@@ -278,7 +278,7 @@ class TestOutcomes:
             suite = check.Suite("all", reports)
             assert suite.verdict == json.loads(suite.to_json())["verdict"] == verdict
             assert bool(suite) is (verdict == "right")
-            assert cli._tell(suite, None) == status
+            assert cli._print(suite, None) == status
         assert "NOT CHECKED, neither right nor wrong: why" in capsys.readouterr().out
         with pytest.raises(check.NotCheckedError):
             check.Suite("all", (right, unknown)).raise_if_wrong()
