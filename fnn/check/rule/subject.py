@@ -151,8 +151,8 @@ class Subject:
         here = self.gradients("hand", self.fine)
         on = self.run(self.fine, f, self.at(self.fine), self.cotangents(0, self.fine))
         moved = jax.tree.map(largest_gap, here, on)
-        calm = jax.tree.map(lambda a, m: m <= _CONVERGING * largest(a), here, moved)
-        return moved if all(jax.tree.leaves(calm)) else None
+        steady = jax.tree.map(lambda a, m: m <= _CONVERGING * largest(a), here, moved)
+        return moved if all(jax.tree.leaves(steady)) else None
 
     def limit(self, a: np.ndarray, peak: float, noise: float = 0.0) -> float:
         """The largest error of a result that rounding explains, or that the user allows; see `limit_of`."""
