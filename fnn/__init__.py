@@ -64,6 +64,9 @@ Gradients:
 
     gradients                     by hand or automatically, for all that runs inside the block
     Rule                          an operation with a backward pass written by hand; one of your own, too
+    Implementation                one of several exact ways to compute what a rule needs
+    placement                     whether arrays live on one device or on several, where JAX cannot see it
+    storage                       what XLA stores and computes again, without what the rules say about it
     rules                         all that are registered
 
 Looking, and errors:
@@ -93,11 +96,14 @@ from fnn.core.combinators import repeat as repeat
 from fnn.core.combinators import residual as residual
 from fnn.core.combinators import serial as serial
 from fnn.core.errors import InputError as InputError
+from fnn.core.implementation import Implementation as Implementation
 from fnn.core.layer import Layer as Layer
 from fnn.core.layer import lift as lift
+from fnn.core.placement import placement as placement
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
 from fnn.core.rule import rules as rules
+from fnn.core.storage import storage as storage
 from fnn.layers.activation import elu as elu
 from fnn.layers.activation import gelu as gelu
 from fnn.layers.activation import leaky_relu as leaky_relu
@@ -136,6 +142,7 @@ from fnn.ops.losses import top_k_accuracy as top_k_accuracy
 from fnn.ops.losses import zero_one as zero_one
 
 __all__ = [
+    "Implementation",
     "InputError",
     "Layer",
     "Rule",
@@ -172,6 +179,7 @@ __all__ = [
     "models",
     "ops",
     "parallel",
+    "placement",
     "relu",
     "remat",
     "repeat",
@@ -187,6 +195,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softplus",
     "squared_error",
+    "storage",
     "summary",
     "tanh",
     "top_k_accuracy",

@@ -10,7 +10,7 @@ d and padding l in front:
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,32 +19,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from fnn.core.sharding import result_sharding, whole_batch
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import result_sharding
 from fnn.core.sizes import fixed
+from fnn.ops.convolution.spec import ConvSpec
 from fnn.ops.window import Pairs, Sizes
 
 AXES = "DHW"
-
-
-@dataclass(frozen=True)
-class ConvSpec:
-    """The static half of a convolution: one entry an axis, padding in explicit pairs.
-
-    `sizes` are the spatial sizes on the strided side: of x for a convolution, of the output for a transposed one.
-    `formulation` forces one of `conv_forms.NAMES`; None leaves the choice to its tables.
-    """
-
-    sizes: Sizes
-    stride: Sizes
-    padding: Pairs
-    dilation: Sizes
-    groups: int
-    formulation: str | None = None
-
-
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
-    """Everything."""
-    return True
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:

@@ -9,11 +9,12 @@ from jax import lax
 
 from fnn.core.dtypes import product
 from fnn.core.sharding import contract
-from fnn.ops.convolution.direct import ConvSpec, pad_axis
+from fnn.ops.convolution.direct import pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 from fnn.ops.window import Sizes
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Dense, with windows no larger than the stride."""
     axes = zip(w.shape[:-2], spec.stride, spec.dilation, strict=True)
     return spec.groups == 1 and all((f - 1) * d < s and (f == 1 or d == 1) for f, s, d in axes)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from fnn.core.dtypes import product, wide_product
 from fnn.core.sharding import contract
-from fnn.ops.convolution.direct import ConvSpec, each_tap, pad_axis, tap_views
+from fnn.ops.convolution.direct import each_tap, pad_axis, tap_views
+from fnn.ops.convolution.spec import ConvSpec
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Any dense convolution."""
     return spec.groups == 1
 

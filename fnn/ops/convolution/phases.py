@@ -13,10 +13,11 @@ import jax
 from jax import lax
 
 from fnn.ops.convolution import direct
-from fnn.ops.convolution.direct import ConvSpec, pad_axis
+from fnn.ops.convolution.direct import pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Dense and without dilation, in any rank."""
     return spec.groups == 1 and set(spec.dilation) == {1}
 

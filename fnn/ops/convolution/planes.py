@@ -11,10 +11,11 @@ from jax import lax
 
 from fnn.core.dtypes import widen
 from fnn.ops.convolution import direct
-from fnn.ops.convolution.direct import ConvSpec, pad_axis
+from fnn.ops.convolution.direct import pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Any dense 3-D convolution."""
     return w.ndim == 5 and spec.groups == 1
 

@@ -24,12 +24,11 @@ from fnn.core.broadcast import beside
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, described, given, integer, require, require_floats
-from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
 from fnn.core.sizes import possible, require_room
-from fnn.ops.convolution import direct
-from fnn.ops.convolution import tables as forms
-from fnn.ops.convolution.direct import ConvSpec
+from fnn.core.storage import Storage
+from fnn.ops.convolution import direct, tables
+from fnn.ops.convolution.spec import ConvSpec
 from fnn.ops.pad import MODES, pad
 from fnn.ops.window import Ints, Padding, missing_axis, output_sizes, pad_pairs, padded_sizes, sizes_of, useful_stride
 
@@ -43,7 +42,6 @@ def conv(
     padding: Padding = "VALID",
     dilation: Ints = 1,
     groups: int = 1,
-    formulation: str | None = None,
 ) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *outputs, K): slide a kernel over 1, 2 or 3 spatial axes.
 
@@ -58,13 +56,9 @@ def conv(
       dilation: distance between taps.
       groups: number of separate channel groups. On CPU, under hand-written gradients, small groups and neighbouring
         pixels are computed together: an infinity or NaN in one may reach the others.
-      formulation: for tests and benchmarks: one of `fnn.ops.convolution.tables.NAMES`, which then computes, on every
-        platform and under hand-written gradients, those of the three products it can; "direct" computes the others.
-        None: as the tables there say.
 
     Raises:
-      InputError: wrong rank, channels, groups, padding or dtypes; a window larger than the padded input; an unknown
-        formulation.
+      InputError: wrong rank, channels, groups, padding or dtypes; a window larger than the padded input.
 
     The 5x5 image and X-shaped filter of many lectures:
 
@@ -77,7 +71,7 @@ def conv(
      [2. 4. 3.]
      [2. 3. 4.]]
     """
-    stride, dilation, groups = _check("conv", x, kernel, bias, stride, dilation, groups, formulation)
+    stride, dilation, groups = _check("conv", x, kernel, bias, stride, dilation, groups)
     window = kernel.shape[:-2]
     if isinstance(padding, str) and padding in MODES:
         pairs = pad_pairs("conv", "SAME", x.shape[1:-1], window, stride, dilation)
@@ -88,7 +82,7 @@ def conv(
     require_room("conv", (x.shape[0], *padded_sizes(sizes, pairs), x.shape[-1]), x.dtype)
     require_room("conv", (x.shape[0], *outputs, kernel.shape[-1]), x.dtype)
     stride = useful_stride(stride, sizes, pairs, outputs)
-    return rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
+    return rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
 
 
 def conv_transpose(
@@ -102,7 +96,6 @@ def conv_transpose(
     output_shape: Ints | None = None,
     dilation: Ints = 1,
     groups: int = 1,
-    formulation: str | None = None,
 ) -> jax.Array:
     """x: (N, *spatial, C) -> (N, *outputs, K): each input paints its window into the output.
 
@@ -111,7 +104,7 @@ def conv_transpose(
     This is the input gradient of a convolution from K to C channels (Dumoulin and Visin, 2016, chapter 4).
 
     Args:
-      x, kernel, bias, stride, dilation, groups, formulation: as for `conv`; kernel (*window, C/groups, K).
+      x, kernel, bias, stride, dilation, groups: as for `conv`; kernel (*window, C/groups, K).
       padding: what is cropped from the full output of size (n - 1) s + (f - 1) d + 1: nothing for "VALID"; for "SAME"
         down to n s (or zeros added at the end, where windows are smaller than the stride); an integer or a (before,
         after) pair an axis.
@@ -131,7 +124,7 @@ def conv_transpose(
     (1, 7, 5)
     """
     name = "conv_transpose"
-    stride, dilation, groups = _check(name, x, kernel, bias, stride, dilation, groups, formulation)
+    stride, dilation, groups = _check(name, x, kernel, bias, stride, dilation, groups)
     window, inputs = kernel.shape[:-2], x.shape[1:-1]
     extra = sizes_of(name, "output_padding", output_padding, len(window), least=0)
     room = tuple(max(s, d) for s, d in zip(stride, dilation, strict=True))
@@ -173,7 +166,7 @@ def conv_transpose(
     # In the convolution from output to input, output_padding is padding that the last window does not reach.
     pairs = tuple((low, high - e) for (low, high), e in zip(pairs, extra, strict=True))
     require_room(name, (x.shape[0], *sizes, kernel.shape[-1]), x.dtype)
-    return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups, formulation), x, kernel, bias)
+    return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
 
 
 def _require_reachable(wanted, first, stride, inputs):
@@ -184,7 +177,7 @@ def _require_reachable(wanted, first, stride, inputs):
     require(ok, "conv_transpose", expected, wanted, "choose one of these, or another stride, window or padding")
 
 
-def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
+def _check(name, x, kernel, bias, stride, dilation, groups):
     require_floats(name, x=x, kernel=kernel, **given(bias=bias))
     rank = kernel.ndim - 2
     ok = 1 <= rank <= 3
@@ -214,8 +207,6 @@ def _check(name, x, kernel, bias, stride, dilation, groups, formulation):
         f"{c} channels, x of shape {x.shape}",
         "put the channels last, or init the layer with an input like this one",
     )
-    known = formulation is None or (isinstance(formulation, str) and formulation in forms.FORMULATIONS)
-    require(known, name, f"a formulation among {list(forms.NAMES)}", described(formulation), "leave it out")
     if bias is not None:
         require(bias.shape == (k,), name, f"a bias of shape {(k,)}", bias.shape, "one entry an output channel")
     return stride, dilation, groups
@@ -235,12 +226,12 @@ def _forward(spec, x, w, bias):
 
 
 def _fwd(spec, x, w, bias):
-    return _add(forms.forward(spec, x, w), bias), (residual(x), w, bias)
+    return _add(tables.forward(spec, x, w), bias), (x, w, bias)
 
 
 def _bwd(spec, residuals, dy):
-    x, w, bias = restored(residuals)
-    return forms.input_gradient(spec, dy, w), forms.kernel_gradient(spec, x, dy, w), _bias_gradient(bias, dy)
+    x, w, bias = residuals
+    return tables.input_gradient(spec, dy, w), tables.kernel_gradient(spec, x, dy, w), _bias_gradient(bias, dy)
 
 
 def _transpose_forward(spec, x, w, bias):
@@ -248,14 +239,14 @@ def _transpose_forward(spec, x, w, bias):
 
 
 def _transpose_fwd(spec, x, w, bias):
-    return _add(forms.input_gradient(spec, x, direct.exchange(spec.groups, w)), bias), (residual(x), w, bias)
+    return _add(tables.input_gradient(spec, x, direct.exchange(spec.groups, w)), bias), (x, w, bias)
 
 
 def _transpose_bwd(spec, residuals, dy):
-    x, w, bias = restored(residuals)
+    x, w, bias = residuals
     exchanged = direct.exchange(spec.groups, w)
-    dw = direct.exchange(spec.groups, forms.kernel_gradient(spec, dy, x, exchanged))
-    return forms.forward(spec, dy, exchanged), dw, _bias_gradient(bias, dy)
+    dw = direct.exchange(spec.groups, tables.kernel_gradient(spec, dy, x, exchanged))
+    return tables.forward(spec, dy, exchanged), dw, _bias_gradient(bias, dy)
 
 
 def _triples(spec, w, outputs):
@@ -289,12 +280,15 @@ def _transpose_reference(spec, x, w, bias):
     return _add(jnp.asarray(y), bias)
 
 
-def _spec(sizes, stride=1, padding=0, dilation=1, groups=1, formulation=None):
+def _spec(sizes, stride=1, padding=0, dilation=1, groups=1):
     rank = len(sizes)
     stride, dilation = (sizes_of("case", "", v, rank) for v in (stride, dilation))
     pairs = padding if isinstance(padding, tuple) else ((padding, padding),) * rank
-    return ConvSpec(sizes, stride, pairs, dilation, groups, formulation)
+    return ConvSpec(sizes, stride, pairs, dilation, groups)
 
+
+STORAGE = Storage(residuals=(0,))  # x, which the forward product read
+PRODUCTS = (tables.FORWARD, tables.INPUT_GRADIENT, tables.KERNEL_GRADIENT)
 
 rule = Rule(
     name="conv",
@@ -302,6 +296,8 @@ rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    storage=STORAGE,
+    products=PRODUCTS,
     cases=(
         case(_spec((6, 5)), (8, 6, 5, 3), (3, 2, 3, 4), (4,)),
         case(_spec((6, 5), padding=2), (8, 6, 5, 1), (5, 5, 1, 2), None),  # few outputs: the wide form
@@ -320,8 +316,8 @@ rule = Rule(
         case(_spec((3, 4, 2), padding=1), (0, 3, 4, 2, 2), (2, 2, 2, 2, 2), None, batched=False),
         # What the tables choose for larger shapes alone.
         *[
-            case(_spec((5, 4), padding=1, formulation=form), (8, 5, 4, 2), (3, 3, 2, 3), None)
-            for form in ("rows", "separable", "winograd", "patches")
+            case(_spec((5, 4), padding=1), (8, 5, 4, 2), (3, 3, 2, 3), None, implementation=name)
+            for name in ("rows", "separable", "winograd", "patches")
         ],
     ),
 )
@@ -332,8 +328,10 @@ transpose_rule = Rule(
     fwd=_transpose_fwd,
     bwd=_transpose_bwd,
     reference=_transpose_reference,
+    storage=STORAGE,
+    products=PRODUCTS,
     cases=(
-        case(_spec((9, 8), 2), (8, 4, 3, 3), (3, 4, 3, 2), (2,)),
+        case(_spec((9, 10), 2), (8, 4, 4, 3), (3, 4, 3, 2), (2,)),
         case(_spec((7, 9), (3, 2), ((1, 0), (0, -1)), (2, 1), 2), (8, 2, 4, 4), (3, 2, 2, 6), None),
         case(_spec((6, 6), 2), (1, 3, 3, 2), (2, 2, 2, 3), (3,), batched=False),
         case(_spec((8,), 2, ((1, 0),), groups=2), (8, 4, 2), (3, 1, 4), (4,)),

@@ -13,15 +13,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.dtypes import wide_dtype, wide_product
-from fnn.core.sharding import align, contract, whole_batch
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import align, contract
 from fnn.core.sizes import fixed
-from fnn.ops.convolution.direct import ConvSpec, pad_axis
+from fnn.ops.convolution.direct import pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 
 COPIES = 3 << 19  # entries at a time: 6 MiB in float32; 3 to 12 measured alike
 HALVES = 2
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """2-D, dense, stride and dilation 1."""
     return w.ndim == 4 and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
 

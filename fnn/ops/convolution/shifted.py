@@ -13,13 +13,14 @@ from jax import lax
 
 from fnn.core.broadcast import beside
 from fnn.core.dtypes import wide_dtype
-from fnn.core.kept import kept
-from fnn.ops.convolution.direct import ConvSpec, each_tap, pad_axis, pad_spatial, tap_views
+from fnn.core.storage import kept
+from fnn.ops.convolution.direct import each_tap, pad_axis, pad_spatial, tap_views
+from fnn.ops.convolution.spec import ConvSpec
 
 SLICES = 8  # bands of a long sum; 8 to 16 measured alike
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """One input channel a group."""
     return spec.groups > 1 and w.shape[-2] == 1
 

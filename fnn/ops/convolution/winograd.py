@@ -25,15 +25,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.dtypes import wide_dtype
-from fnn.core.sharding import align, whole_batch
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import align
 from fnn.core.sizes import fixed
 from fnn.ops.convolution import direct
-from fnn.ops.convolution.direct import ConvSpec, mirrored, pad_axis
+from fnn.ops.convolution.direct import mirrored, pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 
 ENTRIES = 8 << 20  # of transformed inputs and products at a time: 32 MiB in float32; 6 and 12 Mi measured alike
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """2-D, dense, 3x3, stride and dilation 1."""
     return w.shape[:-2] == (3, 3) and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
 

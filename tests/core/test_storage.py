@@ -6,10 +6,19 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
-from fnn.core.kept import Cheap, cheap, is_cheap, kept, residual, restored
-from fnn.ops import batch_norm_inference, conv_transpose, dense, group_norm, layer_norm, leaky_relu, relu, tanh
-from fnn.ops.convolution import rule as conv
-from fnn.ops.normalisation import batch as batch_norm
+from fnn.core.storage import Storage, declared, kept, restored
+from fnn.ops import (
+    batch_norm,
+    batch_norm_inference,
+    conv,
+    conv_transpose,
+    dense,
+    group_norm,
+    layer_norm,
+    leaky_relu,
+    relu,
+    tanh,
+)
 from tests.helpers import as_users_run, assert_close
 
 X = jnp.linspace(-1.0, 1.0, 24).reshape(2, 3, 4)
@@ -23,7 +32,7 @@ NORMS = {
 
 ONE_DEVICE = """
 import jax, jax.numpy as jnp
-from fnn.core.kept import kept
+from fnn.core.storage import kept
 assert jax.device_count() == 1
 for x in (jnp.float32(2), jnp.zeros((0, 3)), jnp.arange(6, dtype="int8").reshape(2, 3), jnp.arange(4.0)):
     assert (jax.jit(kept)(x) == x).all() and kept(x).dtype == x.dtype
@@ -54,22 +63,6 @@ def test_an_activation_is_stored_unless_it_follows_a_norm(norm):
     assert stored(lambda x: tanh(norm(x))), "an exponential costs more than reading it"
 
 
-@pytest.mark.parametrize("around", [jax.jit, jax.checkpoint], ids=["jit", "checkpoint"])
-def test_what_is_differentiated_as_a_whole_is_stored(around):
-    """There the norm and the activation are traced first and differentiated after, one by one."""
-    assert stored(around(lambda x: relu(NORMS["layer"](x))))
-
-
-def test_cheap_marks_one_array_and_dies_with_it():
-    x, same = jnp.ones(3), jnp.ones(3)
-    assert cheap(x) is x
-    assert is_cheap(x)
-    assert not is_cheap(same)
-    number = id(x)
-    del x
-    assert number not in fnn.core.kept._cheap
-
-
 def computed_again(f, kernel):
     """Whether the gradient of f's sum hides a zero that it adds."""
     gradient = jax.grad(lambda x, w: f(x, w).sum(), argnums=(0, 1))
@@ -89,6 +82,8 @@ def test_a_kernel_gradient_computes_its_input_again_if_that_is_cheap(product, ke
     assert computed_again(lambda x, w: product(norm(x), w), kernel)
     assert computed_again(lambda x, w: product(relu(norm(x)), w), kernel)
     assert not computed_again(lambda x, w: product(2 * x, w), kernel)
+    # There the norm is in one program, and its gradient in another.
+    assert not computed_again(jax.jit(lambda x, w: product(norm(x), w)), kernel)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -117,33 +112,40 @@ def test_what_is_computed_again_is_right(product, kernel, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_residual_comes_back_as_it_was(dtype):
+def test_what_is_stored_or_not_is_the_same_to_the_bit(dtype):
+    storage = Storage(output="recomputable", residuals=(0,), kept_residuals=(1,))
+
     @jax.jit
     def there_and_back(x):
-        assert residual(x) is x
-        assert restored((x, None)) == (x, None)
-        saved = residual(cheap(x))
-        assert isinstance(saved, Cheap)
-        return restored((saved,))[0]
+        y, residuals = declared(storage, (x,), x, (x, x + 0, None))
+        return y, *restored(storage, residuals)[:2]
 
     x = jnp.array([-jnp.inf, -1.5, -0.0, 0.0, 3e38, jnp.nan], dtype)
-    again = there_and_back(x)
-    assert again.dtype == x.dtype
-    assert jnp.array_equal(again, x, equal_nan=True)
-    assert jnp.array_equal(jnp.signbit(again), jnp.signbit(x))
+    for y in there_and_back(x):
+        assert y.dtype == x.dtype
+        assert jnp.array_equal(y, x, equal_nan=True)
+        assert jnp.array_equal(jnp.signbit(y), jnp.signbit(x))
 
 
-def test_outside_a_compiled_program_nothing_is_computed_again():
-    x = jnp.ones(3)
-    assert residual(cheap(x)) is x
+def test_the_switch_leaves_both_to_xla():
+    dense_after_norm = lambda x, w: dense(NORMS["layer"](x), w)  # noqa: E731
+    kernel = jnp.ones((4, 2))
+    with fnn.storage(keep=False):
+        assert not stored(lambda x: relu(2 * x))
+        assert computed_again(dense_after_norm, kernel)
+    with fnn.storage(recompute=False):
+        assert stored(lambda x: relu(2 * x))
+        assert not computed_again(dense_after_norm, kernel)
+    again = jax.jit(jax.grad(lambda x: relu(2 * x).sum()))
+    again(X)
+    with fnn.storage(keep=False):  # what is compiled already obeys, too
+        assert "stablehlo.while" not in again.lower(X).as_text()
 
 
 LEAN = """
-import sys
 import jax, jax.numpy as jnp
-from fnn.ops import relu
-from fnn.ops.normalisation import batch as batch_norm
-from fnn.ops.convolution import rule as conv
+import fnn
+from fnn.ops import batch_norm, conv, relu
 from fnn.train import compiler_options
 
 def loss(w, x):
@@ -156,12 +158,12 @@ def planned():
     return step.lower(jnp.ones((1, 1, 8, 8)), jnp.ones((4, 64, 64, 8))).compile().memory_analysis().temp_size_in_bytes
 
 lean = planned()
-sys.modules["fnn.ops.convolution.rule"].residual = lambda x: x
-print(lean, planned(), 4 * 64 * 64 * 8 * 4)
+with fnn.storage(recompute=False):
+    print(lean, planned(), 4 * 64 * 64 * 8 * 4)
 """
 
 
-def test_memory_is_that_of_arrays_that_are_not_cheap():
+def test_memory_is_that_of_arrays_that_are_not_recomputable():
     lean, full, array = map(int, as_users_run("-c", LEAN).split())
     assert lean <= full - array
 
@@ -177,6 +179,7 @@ def test_kept_is_exported_with_unknown_sizes_for_other_platforms():
     assert "stablehlo.while" not in elsewhere.mlir_module()
 
 
+@pytest.mark.sharded
 @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "auto"])
 def test_kept_leaves_arrays_where_they_live(kind):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(kind,), devices=jax.devices()[:2])
