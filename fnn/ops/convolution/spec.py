@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from fnn.ops.window import Pairs, Sizes
+import jax
+
+from fnn.ops.window import Axis, Pairs, Sizes, axes_of
 
 
 @dataclass(frozen=True)
@@ -17,3 +19,7 @@ class ConvSpec:
     padding: Pairs
     dilation: Sizes
     groups: int
+
+    def axes(self, w: jax.Array) -> tuple[Axis, ...]:
+        """Its spatial axes, for a kernel w."""
+        return axes_of(self.sizes, w.shape[:-2], self.stride, self.dilation, self.padding)

@@ -55,8 +55,8 @@ def grouped(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
 
 def beyond(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """A window larger than the image it reads."""
-    extents = [(f - 1) * d + 1 for f, d in zip(w.shape[:-2], spec.dilation, strict=True)]
-    return patches.fits(spec, x, w) and any(e > n for e, n in zip(extents, x.shape[1:-1], strict=True))
+    covered = zip(spec.axes(w), x.shape[1:-1], strict=True)
+    return patches.fits(spec, x, w) and any(a.extent > n for a, n in covered)
 
 
 def thin(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
@@ -119,8 +119,7 @@ def balanced(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
 
 def strided(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
     """Windows of two strides and more, or few inputs to receive the gradient."""
-    pairs = [*zip(w.shape[:-2], spec.stride, strict=True)]
-    long = all(f >= 2 * s for f, s in pairs) or w.shape[-2] <= 16
+    long = all(a.window >= 2 * a.stride for a in spec.axes(w)) or w.shape[-2] <= 16
     return phases.fits(spec, dy, w) and max(spec.stride) > 1 and long
 
 

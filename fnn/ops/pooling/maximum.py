@@ -24,7 +24,7 @@ from fnn.core.rule import Rule
 from fnn.core.sizes import fixed
 from fnn.core.storage import Storage
 from fnn.ops.pooling.windows import Pool, geometry
-from fnn.ops.window import Ints, Padding
+from fnn.ops.window import Ints, Padding, inputs_of
 
 
 def max_pool(x: jax.Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> jax.Array:
@@ -101,8 +101,8 @@ def _reference(spec: Pool, x):
     y = jnp.full((x.shape[0], *spec.outputs, x.shape[-1]), -jnp.inf, x.dtype)
     for p in np.ndindex(*spec.outputs):
         for t in np.ndindex(*spec.window):
-            i = [pa * s + ta - low for pa, s, ta, (low, _) in zip(p, spec.stride, t, spec.pads, strict=True)]
-            if all(0 <= ia < n for ia, n in zip(i, spec.sizes, strict=True)):
+            i = inputs_of(spec.axes, p, t)
+            if i is not None:
                 y = y.at[:, *p].set(jnp.maximum(y[:, *p], x[:, *i]))
     return y
 
