@@ -16,13 +16,14 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.machine import RESULTS, cores, describe
-from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS
 from benchmarks.networks.agree import NUDGES
-from benchmarks.operations import OPERATIONS, PLACES, QUICK
-from benchmarks.worker import Worker
+from benchmarks.operations.in_fnn import PLACES
+from benchmarks.operations.zoo import OPERATIONS, QUICK
+from benchmarks.report import page as report
+from benchmarks.timing.machine import RESULTS, cores, describe
+from benchmarks.timing.measure import Program, measure
+from benchmarks.timing.worker import Worker
 
 OUT = Path(__file__).parent.parent / "out" / "benchmarks"
 # What to import for a library, and what to install.
@@ -86,7 +87,7 @@ def run_operations(names: Sequence[str], choices: Choices, say: Callable[[str], 
         for name in names:
             say(name)
             programs = [Program(library, variant, workers[_words(library)]) for library, variant in choices]
-            yield measure("benchmarks.operations", name, programs, say=say, **limits)
+            yield measure("benchmarks.operations.libraries", name, programs, say=say, **limits)
             for worker in workers.values():
                 worker.ask("forget")
 

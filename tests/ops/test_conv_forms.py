@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fnn
-from benchmarks.operations import OPERATIONS
+from benchmarks.operations.zoo import OPERATIONS
 from fnn.check.tolerance import gap, largest, limit_of
 from fnn.core import sharding
 from fnn.ops.convolution import blocks as conv_blocks

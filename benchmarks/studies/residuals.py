@@ -1,6 +1,6 @@
 """What each operation keeps in memory between its forward and its backward pass, by hand and automatic.
 
-    python -m benchmarks.residuals        seconds, nothing is computed; writes results/residuals.json and .md
+    python -m benchmarks.studies.residuals        seconds, nothing is computed; writes results/residuals.json and .md
 
 Counted are the arrays that `jax.vjp` returns inside its pullback, each once. Arguments and the output are told apart
 from the rest: in a network they mostly live anyway, as the output of the layer before and the input of the next, so
@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from benchmarks.machine import RESULTS, describe
-from benchmarks.operations import OPERATIONS, Operation
+from benchmarks.operations.zoo import OPERATIONS, Operation
+from benchmarks.timing.machine import RESULTS, describe
 from fnn import ops
 
 # Registered rules that nobody times.

@@ -1,6 +1,6 @@
 """What a gradient sends between devices when the batch is sharded over eight of them, by hand and automatic.
 
-    python -m benchmarks.sharding         a minute; writes results/sharding.json and .md
+    python -m benchmarks.studies.sharding         a minute; writes results/sharding.json and .md
 
 A network with every kind of convolution, batch norm and both poolings is compiled for eight host devices, under
 explicit mesh axes, under automatic ones, and inside `jax.shard_map`. Counted are the collectives of the optimised
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
-from benchmarks.machine import RESULTS, describe
+from benchmarks.timing.machine import RESULTS, describe
 from fnn.ops.convolution import tables as conv_forms
 from fnn.ops.convolution.direct import ConvSpec, exchange
 

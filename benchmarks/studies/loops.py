@@ -1,7 +1,7 @@
 """What hand-written rules are worth inside loops and under vmap: `repeat`, an ensemble, per-example gradients.
 
-    python -m benchmarks.loops            a few minutes; writes results/loops.json, which the report then shows
-    python -m benchmarks.loops --quick    one round, printed only
+    python -m benchmarks.studies.loops            a few minutes; writes results/loops.json, which the report then shows
+    python -m benchmarks.studies.loops --quick    one round, printed only
 
 A training step of eight residual blocks of two 3x3 convolutions as `repeat` (a `lax.scan`) and as `serial`; then kernel
 gradients of single convolutions, of several kernels on one shared batch and of each example of a batch, by vmap. All
@@ -18,8 +18,9 @@ from typing import Any
 import jax
 
 import fnn
-from benchmarks import rounds, tables
-from benchmarks.machine import RESULTS, describe
+from benchmarks.report import tables
+from benchmarks.timing import rounds
+from benchmarks.timing.machine import RESULTS, describe
 
 BLOCKS, MEMBERS, ROUNDS = 8, 4, 7
 BATCH = (32, 16, 16)

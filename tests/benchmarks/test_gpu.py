@@ -5,10 +5,11 @@ import time
 
 import pytest
 
-from benchmarks import gpu, gpu_report
-from benchmarks.operations import OPERATIONS
-from benchmarks.worker import SHARING
-from tests.benchmarks.test_benchmarks import InProcess
+from benchmarks import gpu
+from benchmarks.operations.zoo import OPERATIONS
+from benchmarks.report import gpu as gpu_report
+from benchmarks.timing.worker import SHARING
+from tests.fake_programs import InProcess
 
 
 class Here(InProcess):

@@ -1,7 +1,7 @@
 """What each formulation, `kept` and `cheap` are worth in a whole network: the training step without it.
 
-    python -m benchmarks.ablation            some minutes; writes results/ablation.json, which the report then shows
-    python -m benchmarks.ablation resnet20   prints one network
+    python -m benchmarks.studies.ablation            some minutes; writes results/ablation.json
+    python -m benchmarks.studies.ablation resnet20   prints one network
 
 "without winograd" is the step of fnn by hand whose tables of convolutions lack the rows of that formulation: the next
 row that fits is taken. "memory kept" is the step in a process that has called `fnn.train.keep_memory`. Each variant has
@@ -15,15 +15,15 @@ from contextlib import ExitStack
 
 from jax.interpreters import mlir
 
-from benchmarks import tables
-from benchmarks.layers import choices, convolutions
-from benchmarks.machine import RESULTS, describe
-from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS, libraries, nodes
 from benchmarks.networks.agree import NUDGES
 from benchmarks.networks.zoo import asked
-from benchmarks.report import loads
-from benchmarks.worker import Worker
+from benchmarks.report import tables
+from benchmarks.report.page import loads
+from benchmarks.studies.layers import choices, convolutions
+from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.measure import Program, measure
+from benchmarks.timing.worker import Worker
 from fnn.core import kept
 from fnn.ops.convolution import tables as forms
 
@@ -35,7 +35,7 @@ MEMORY = "hand, memory kept"
 
 
 def build(name: str, library: str, variant: str) -> object:
-    """The program of a network in fnn, for `benchmarks.worker`; changes fnn in this process."""
+    """The program of a network in fnn, for `benchmarks.timing.worker`; changes fnn in this process."""
     if variant.startswith(WITHOUT):
         _remove(variant.removeprefix(WITHOUT))
         variant = "hand"
@@ -84,7 +84,7 @@ def records(names: Sequence[str]) -> Iterator[dict]:
         with ExitStack() as stack:
             workers = [stack.enter_context(Worker("jax")) for _ in variants]
             programs = [Program("fnn", *each) for each in zip(variants, workers, strict=True)]
-            record = measure("benchmarks.ablation", name, programs, nudges=NUDGES)
+            record = measure("benchmarks.studies.ablation", name, programs, nudges=NUDGES)
         yield {"title": NETWORKS[name].title, **record}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import startup
+from benchmarks.studies import startup
 
 
 def test_both_libraries_compute_the_same_before_they_are_timed(monkeypatch):

@@ -1,7 +1,7 @@
 """Where a training step's time goes: the operations of the compiled program by kind, as JAX's profiler counts them.
 
-    python -m benchmarks.profile            a minute; writes results/profile.json, which the report then shows
-    python -m benchmarks.profile resnet20   prints one network
+    python -m benchmarks.studies.profile            a minute; writes results/profile.json, which the report then shows
+    python -m benchmarks.studies.profile resnet20   prints one network
 
 XLA hands convolutions, and part of other operations, to threads that it does not trace. What is left of the step when
 all that is traced is subtracted is therefore mostly convolutions. Operations that run at once share the time.
@@ -16,10 +16,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import tables
-from benchmarks.machine import RESULTS, describe
 from benchmarks.networks import NETWORKS, libraries
 from benchmarks.networks.zoo import asked
+from benchmarks.report import tables
+from benchmarks.timing.machine import RESULTS, describe
 
 NAMES = ("mlp", "lenet5", "resnet20", "vgg", "mobilenet", "resnext", "autoencoder", "vit")
 WARM, STEPS = 3, 10

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import sharding
+from benchmarks.studies import sharding
 
 HLO = """HloModule jit_f
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 import fnn
-from benchmarks import residuals
-from benchmarks.operations import Operation
+from benchmarks.operations.zoo import Operation
+from benchmarks.studies import residuals
 
 X = jax.ShapeDtypeStruct((4, 8), jnp.float32)
 SIZE = 4 * 8 * 4

@@ -1,6 +1,6 @@
 """The README's first command with five seeds: test accuracy and wall time of the whole script.
 
-python -m benchmarks.lenet            about two minutes; writes results/lenet.json
+python -m benchmarks.studies.lenet            about two minutes; writes results/lenet.json
 """
 
 import json
@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.machine import RESULTS, describe
+from benchmarks.timing.machine import RESULTS, describe
 
-SCRIPT = Path(__file__).parent.parent / "examples" / "lenet_digits.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "lenet_digits.py"
 SEEDS = 5
 
 

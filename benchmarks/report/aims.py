@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from benchmarks import tables
+from benchmarks.report import tables
 
 # By network: how many times faster than the best JAX peer at its defaults, and than the best of PyTorch.
 AIMS = {

@@ -1,7 +1,7 @@
 """What fnn costs before and beside the computation: import, init, summary, eager calls, and compiling a deep net.
 
-python -m benchmarks.startup          about two minutes; writes results/startup.json
-python -m benchmarks.startup --quick  three rounds of everything, without writing
+python -m benchmarks.studies.startup          about two minutes; writes results/startup.json
+python -m benchmarks.studies.startup --quick  three rounds of everything, without writing
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from benchmarks.machine import RESULTS, describe
+from benchmarks.timing.machine import RESULTS, describe
 
 ROUNDS = 15
 EAGER_CALLS = 200  # in a row, so that a round takes milliseconds, not the microseconds of one call
@@ -28,7 +28,7 @@ print(after_jax - start, time.perf_counter() - after_jax)
 DEEP = """
 import time
 import jax, fnn
-from benchmarks.startup import resnet152
+from benchmarks.studies.startup import resnet152
 model, image = resnet152(), (1, 224, 224, 3)
 fnn.summary  # the first use imports it
 before = time.perf_counter()

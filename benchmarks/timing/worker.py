@@ -1,4 +1,4 @@
-"""A process that holds programs and runs one when told: `python -m benchmarks.worker [jax | torch THREADS]`.
+"""A process that holds programs and runs one when told: `python -m benchmarks.timing.worker [jax | torch THREADS]`.
 
 It is spoken to in JSON lines:
 
@@ -65,9 +65,9 @@ class Worker:
         # All run at the defaults of XLA and of the C library, and where they are told, whatever JAX would choose.
         environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", *KEEPING)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", *self._words],
+            [sys.executable, "-m", "benchmarks.timing.worker", *self._words],
             env={**environment, **self._memory},
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

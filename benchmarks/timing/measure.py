@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import rounds
-from benchmarks.machine import DISTURBED, Copying, Others, load_average
 from benchmarks.networks.agree import GRADIENT_TOLERANCE, MOST, differences, tolerances
-from benchmarks.worker import ProgramError, Worker
+from benchmarks.timing import rounds
+from benchmarks.timing.machine import DISTURBED, Copying, Others, load_average
+from benchmarks.timing.worker import ProgramError, Worker
 
 REFERENCE = "fnn, hand"  # ratios are to this one
 TRUTH = ("fnn, auto, defaults", "fnn, auto")  # all must compute what JAX makes of the plain formulas

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.tables import JAX_PEERS, SHORT, best, best_of_torch
+from benchmarks.report.tables import JAX_PEERS, SHORT, best, best_of_torch
 from fnn.inspect.style import BLUE, FAINT, INK, RED, figure
 
 COLUMNS = 3

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from benchmarks import loops
+from benchmarks.studies import loops
 from tests.helpers import assert_close
 
 

@@ -1,14 +1,14 @@
 """Each convolution of a network in all its formulations, beside the speed of a matrix product: where a step's floor is.
 
-    python -m benchmarks.layers            some minutes; writes results/layers.json, which the report then shows
-    python -m benchmarks.layers resnet20   prints one network
+    python -m benchmarks.studies.layers            some minutes; writes results/layers.json, which the report then shows
+    python -m benchmarks.studies.layers resnet20   prints one network
 
 Every product (output, input gradient, kernel gradient) is compiled alone, with the options of the training step, and
 timed in rounds in which all formulations take turns. Sums over a network leave out the gradient of its input, which no
 training step computes. The floor is the number of multiply-adds of the textbook formula at the speed of a large matrix
 product; only a formulation with fewer multiply-adds (Winograd's) can pass below it. Alone is not within a step: there
 XLA fuses what surrounds a product, and other memory is at hand, so that the fastest alone need not be the fastest
-there. The tables follow whole steps where the two differ: `benchmarks.ablation` has them.
+there. The tables follow whole steps where the two differ: `benchmarks.studies.ablation` has them.
 """
 
 import json
@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import tables
-from benchmarks.machine import RESULTS, Copying, copied, describe
 from benchmarks.networks import nodes
 from benchmarks.networks.zoo import NETWORKS, asked
+from benchmarks.report import tables
+from benchmarks.timing.machine import RESULTS, Copying, copied, describe
 from fnn.ops.convolution import tables as forms
 from fnn.ops.convolution.direct import ConvSpec
 from fnn.train import compiler_options

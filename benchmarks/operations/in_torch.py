@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from benchmarks.networks.in_torch import device, temporary
 from benchmarks.networks.nodes import NotSupported
-from benchmarks.operations import Costs, Operation
+from benchmarks.operations.in_fnn import Costs
+from benchmarks.operations.zoo import Operation
 
 
 def _conv(x, kernel, *, padding=0, **options):

@@ -1,17 +1,15 @@
-"""The report, its chart and the README's table, from the JSON files in `benchmarks/results/`; nothing is measured.
-
-python -m benchmarks.report
-"""
+"""The report, its chart and the README's table, from the JSON files in `benchmarks/results/`."""
 
 import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks import aims, chart, rounds, tables
-from benchmarks.machine import COPIED, DISTURBED, RESULTS, copied
+from benchmarks.report import aims, chart, tables
+from benchmarks.timing import rounds
+from benchmarks.timing.machine import COPIED, DISTURBED, RESULTS, copied
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 OTHERS = {
     "profile": "Where the time of a step goes",
     "ablation": "What each part is worth",
@@ -162,9 +160,9 @@ def other_section(name: str, title: str, folder: Path = RESULTS) -> list[str]:
     if report is None:
         return []
     try:
-        text = import_module(f"benchmarks.{name}").markdown(report).strip()
+        text = import_module(f"benchmarks.studies.{name}").markdown(report).strip()
     except KeyError:
-        text = f"The numbers are of an older form: run `python -m benchmarks.{name}` again."
+        text = f"The numbers are of an older form: run `python -m benchmarks.studies.{name}` again."
     return [f"## {title}", f"Measured {dated(report['machine'])}.", text]
 
 
@@ -193,7 +191,3 @@ def write(folder: Path = RESULTS, page: Path | None = README) -> None:
             print(f"{page.name} has no lines {BEGIN} and {END}; its table was not written")
         else:
             page.write_text(text)
-
-
-if __name__ == "__main__":
-    write()
