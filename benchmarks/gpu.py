@@ -16,7 +16,6 @@ NVIDIA's), and in bfloat16 (parameters and loss in float32), on `LARGER` times t
 """
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -36,8 +35,9 @@ from benchmarks.networks.libraries import build as build_network
 from benchmarks.operations.libraries import build as build_operation
 from benchmarks.operations.zoo import OPERATIONS, QUICK
 from benchmarks.report import gpu as gpu_report
-from benchmarks.timing.machine import RESULTS, cores, describe
+from benchmarks.timing.machine import cores, describe
 from benchmarks.timing.measure import Program, measure
+from benchmarks.timing.results import RESULTS, read, write
 from benchmarks.timing.worker import SHARING, Worker
 
 PARTS = {"checks": 0.2, "networks": 0.4, "operations": 0.25, "processor": 0.15}  # shares of the time
@@ -186,9 +186,8 @@ def main(words: Sequence[str] | None = None) -> int:
     start, found = time.perf_counter(), {"machine": describe()}
     device = re.sub("[^a-z0-9]+", "-", found["machine"]["platform"].partition(": ")[2].lower().replace("nvidia ", ""))
     path = options.out / f"gpu-{device}.json"
-    options.out.mkdir(parents=True, exist_ok=True)
     if (options.only or options.names) and path.exists():
-        kept = json.loads(path.read_text())
+        kept = read(path)
         found = kept if all(kept["machine"][key] == found["machine"][key] for key in SAME) else found
     parts = [part for part in PARTS if options.only is None or part in options.only]
     total = sum(PARTS[part] for part in parts)
@@ -212,7 +211,7 @@ def main(words: Sequence[str] | None = None) -> int:
             same = [(each["name"], each["dtype"]) != (record["name"], record["dtype"]) for each in found[part]]
             found[part] = [*compress(found[part], same), record]
             found["minutes"] = round((time.perf_counter() - start) / 60, 1)
-            path.write_text(json.dumps(found, indent=1) + "\n")
+            write(path, found)
     text = gpu_report.page(found)
     path.with_suffix(".md").write_text(text)
     print(text)

@@ -16,10 +16,8 @@ from fnn import ops, train
 
 @dataclass(frozen=True)
 class Costs:
-    """What compiling took, temporary memory and fingerprint of the program; None where there is nothing to ask."""
+    """Temporary memory and fingerprint of a program; None where there is nothing to ask."""
 
-    trace_seconds: float | None = None
-    compile_seconds: float | None = None
     temp_bytes: int | None = None
     program: str | None = None
 
@@ -90,15 +88,11 @@ class InFnn:
     def prepare(self) -> Costs:
         """Compile, once."""
         if self._compiled is None:
-            start = time.perf_counter()
             with fnn.gradients(self._mode):
-                lowered = self._jitted.lower(*self._inputs, *self._trips)
-            traced = time.perf_counter()
-            self._compiled = lowered.compile()
+                self._compiled = self._jitted.lower(*self._inputs, *self._trips).compile()
             memory = self._compiled.memory_analysis()
             temporary = None if memory is None else memory.temp_size_in_bytes
-            seconds = time.perf_counter() - traced
-            self._costs = Costs(traced - start, seconds, temporary, fingerprint(self._compiled.as_text()))
+            self._costs = Costs(temporary, fingerprint(self._compiled.as_text()))
         return self._costs
 
     def first(self) -> tuple[float, dict[str, np.ndarray]]:

@@ -55,7 +55,7 @@ def _bold(text: str, met: bool) -> str:
 
 
 def _reached(program: Mapping | None, aim: float) -> str:
-    if program is None or program["ratio"] is None:
+    if program is None or program.get("ratio") is None:
         return tables.ABSENT
     text = f"{program['ratio']['median']:.2f}"
     return _bold(text, float(text) >= aim) + f" ({aim:g})"

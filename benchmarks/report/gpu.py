@@ -19,7 +19,7 @@ def page(found: Mapping) -> str:
     lines = ["# fnn on a GPU", "", where, "", ABOUT]
     for each in found.get("checks", []):
         said = {0: "", None: f"stopped after {each['seconds']:.0f} seconds: "}
-        last = said.get(each["status"], f"exit status {each['status']}: ") + each["last"][0]
+        last = said.get(each.get("status"), f"exit status {each.get('status')}: ") + each["last"][0]
         lines += ["", f"## Rules in {each['dtype']}", "", last, *(f"- {line}" for line in each["wrong"])]
     for part, title in TITLES.items():
         records = found.get(part, [])
@@ -44,7 +44,7 @@ def _table(records: Sequence[Mapping]) -> list[str]:
         base = seconds.get(mine)
         ratios = [f"{seconds[o] / base:.2f}" if seconds.get(o) and base else "" for o in others]
         memory = ", ".join(_mib(programs.get(label, {}).get("temp_bytes")) for label in labels)
-        apart = programs[mine].get("gradient_error")
+        apart = record.get("gradient_error")
         cells = [record["name"], f"{1e3 * base:.3f}" if base else "", *ratios, memory]
         shown = "" if apart is None else f"{apart:.1e}{' *' * (apart > MUCH)}"
         lines.append("| " + " | ".join([*cells, shown]) + " |")
@@ -67,4 +67,4 @@ def status(found: Mapping) -> int:
     programs = [p for part in TITLES for record in found.get(part, []) for p in record["programs"]]
     failed = [p for p in programs if "error" in p]
     wrong = any(p["library"] == "fnn" or p["error"].startswith("Disagrees") for p in failed)
-    return int(wrong or any(each["status"] != 0 for each in found.get("checks", [])))
+    return int(wrong or any(each.get("status") != 0 for each in found.get("checks", [])))

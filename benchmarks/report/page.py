@@ -1,16 +1,17 @@
-"""The report, its chart and the README's table, from the JSON files in `benchmarks/results/`."""
+"""The pages of the report, and the tables of README and of the documentation, from the files of results."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.report import aims, chart, tables
+from benchmarks.report import aims, chart, gpu, mutants, tables
+from benchmarks.report.about import dated, loads, machine
 from benchmarks.timing import rounds
-from benchmarks.timing.machine import COPIED, DISTURBED, RESULTS, copied
+from benchmarks.timing.machine import COPIED, DISTURBED
+from benchmarks.timing.results import RESULTS, read
 
-README = Path(__file__).parents[2] / "README.md"
-OTHERS = {
+ROOT = Path(__file__).parents[2]
+STUDIES = {
     "profile": "Where the time of a step goes",
     "ablation": "What each part is worth",
     "layers": "Where the time of convolutions goes",
@@ -19,7 +20,6 @@ OTHERS = {
     "sharding": "Sharded batches",
     "startup": "Import, calls and compiling",
 }
-BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 
 HOW = f"""\
 Every program trains the same network from the same weights on the same batch, in float32, with SGD and momentum.
@@ -42,66 +42,54 @@ AIMS = """\
 What fnn wants to reach on two cores, against the fastest of JAX's peers at its defaults and the fastest of PyTorch's
 variants; bold is missed. Hand-written gradients should also be faster than fnn's own automatic ones, need less
 temporary memory (no more, where there is neither pooling nor a norm), and compile no longer than the JAX peer at its
-defaults that compiles fastest. Below, "Where the time of a step goes" and "What each part is worth" take apart steps
-that miss an aim, and "Where the time of convolutions goes" times each convolution in every formulation, beside a matrix
-product of as many multiply-adds: what a step of nothing but convolutions would take in pure JAX. What would go below it
-are compiled kernels, which need not copy patches for a matrix product, nor store what lies between a convolution, its
-norm and its activation. Compiling takes longer because a formulation is several operations where XLA's own convolution
-is one, and XLA generates code for each of them, even where a layer repeats another; the last column has the steps after
-which faster steps have repaid it, against the JAX peer whose steps are fastest."""
+defaults that compiles fastest. [Studies](studies.md) take apart steps that miss an aim, and time each convolution in
+every formulation, beside a matrix product of as many multiply-adds: what a step of nothing but convolutions would take
+in pure JAX. What would go below it are compiled kernels, which need not copy patches for a matrix product, nor store
+what lies between a convolution, its norm and its activation. Compiling takes longer because a formulation is several
+operations where XLA's own convolution is one, and XLA generates code for each of them, even where a layer repeats
+another; the last column has the steps after which faster steps have repaid it, against the JAX peer whose steps are
+fastest."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:
     """A file of results, or None while nobody has measured it."""
     path = folder / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read(path) if path.exists() else None
 
 
-def machine(report: Mapping) -> str:
-    """One sentence: versions, processor and date."""
-    about = report["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
-    return f"{about['cores']} cores of {about['processor']}, Python {about['python']}, {versions}; {dated(about)}."
+def folded(title: str, *parts: str) -> str:
+    """Parts that a reader opens by a click on the title."""
+    return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
 
 
-def dated(about: Mapping) -> str:
-    """Date and commit of a measurement; a plus where files had changed after the commit.
-
-    >>> dated({"date": "2026-01-31", "fnn": "0123abc+"})
-    '2026-01-31, fnn at commit 0123abc+'
-    """
-    return about["date"] + (f", fnn at commit {about['fnn']}" if about.get("fnn") else "")
-
-
-def loads(record: Mapping) -> str:
-    """What else the machine did: load over the last minute, share of other processes, quartiles of copying memory."""
-    before, after = (record[when][0] if record[when] else "unknown" for when in ("load_before", "load_after"))
-    text, share = f"load {before} before, {after} after", record.get("others_share")
-    if share is not None:
-        text += f"; other processes took {share:.0%} of the cores"
-    if record.get("copy_gib_per_second"):
-        text += "; " + copied(record["copy_gib_per_second"])
-    return f"**Disturbed:** {text}" if (share or 0.0) > DISTURBED else text
-
-
-def network_sections(report: Mapping) -> list[str]:
-    """Summary and details of the training steps."""
+def networks_page(folder: Path = RESULTS) -> str | None:
+    """Training steps: summary, aims, and the programs of each network."""
+    report = load("networks", folder)
+    if report is None:
+        return None
     records = report["subjects"]
-    parts = ["## Training steps", HOW, machine(report), "![Time of a training step](networks.svg)", summary(report)]
-    parts += ["### Aims", AIMS, aims.markdown(records)]
+    parts = ["# Training steps", "More: [operations](operations.md), [studies](studies.md)."]
+    parts += [HOW, machine(report), "![Time of a training step](networks.svg)", tables.summary(records)]
+    parts += ["## Aims", AIMS, aims.markdown(records), "## Every program"]
     for record in records:
-        parts.append(f"### {record['title']}\n\nBatch {'x'.join(map(str, record['input']))}; {loads(record)}.")
-        parts.append(tables.network(record))
-    return parts
+        about = f"Batch {'x'.join(map(str, record['input']))}; {loads(record)}."
+        parts.append(folded(record["title"], about, tables.network(record)))
+    return _page(parts + elsewhere(folder))
 
 
 def elsewhere(folder: Path) -> list[str]:
     """The training steps on other processors: networks.json as it was there, kept as networks-NAME.json."""
     parts = []
     for path in sorted(folder.glob("networks-*.json")):
-        report = json.loads(path.read_text())
-        parts += [f"## Training steps on {report['machine']['processor']}", machine(report), summary(report)]
+        report = read(path)
+        parts += [f"## On {report['machine']['processor']}", machine(report), tables.summary(report["subjects"])]
     return parts
+
+
+def operations_page(folder: Path = RESULTS) -> str | None:
+    """The table of operations, and its losses in a sentence."""
+    report = load("operations", folder)
+    return None if report is None else _page(operation_sections(report))
 
 
 def operation_sections(report: Mapping) -> list[str]:
@@ -121,7 +109,7 @@ def operation_sections(report: Mapping) -> list[str]:
         "loop (`lax.scan`, `while_loop`) and in a branch of `lax.cond`: by hand over the same outside, and "
         "automatic over by hand there. A loop copies what enters and leaves it, which fast operations feel."
     )
-    parts = ["## Operations", about, machine(report), counts, tables.operations(records)]
+    parts = ["# Operations", about, machine(report), counts, tables.operations(records)]
     slow = ", ".join(tables.slowed(records))
     parts.append(f"More than {tables.SLOWED:g} times as long by hand inside as outside: {slow or 'none'}.")
     lines = tables.failures(records)
@@ -133,61 +121,75 @@ def operation_sections(report: Mapping) -> list[str]:
     return [*parts, "Not timed:\n\n" + "\n".join(f"- {line}" for line in failures)] if failures else parts
 
 
-def summary(report: Mapping) -> str:
-    """The table of networks."""
-    return tables.summary(report["subjects"])
-
-
-def readme(report: Mapping) -> str:
-    """What stands between the markers in README."""
-    note = (
-        "Milliseconds of a training step with hand-written gradients, and the time of others over it: above 1 fnn by "
-        f"hand is faster. Medians of up to {rounds.ROUNDS} interleaved rounds; {machine(report)}"
-    )
-    return f"{BEGIN}\n{summary(report)}\n\n{note}\n{END}"
-
-
-def between_markers(text: str, block: str) -> str | None:
-    """The text with the part between the markers replaced; None if it has none."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return before + block + after if begin and end else None
-
-
-def other_section(name: str, title: str, folder: Path = RESULTS) -> list[str]:
-    """What another module of this package measured, as it renders it itself."""
-    report = load(name, folder)
-    if report is None:
-        return []
-    try:
-        text = import_module(f"benchmarks.studies.{name}").markdown(report).strip()
-    except KeyError:
-        text = f"The numbers are of an older form: run `python -m benchmarks.studies.{name}` again."
-    return [f"## {title}", f"Measured {dated(report['machine'])}.", text]
-
-
-def markdown(folder: Path = RESULTS) -> str:
-    """The whole report."""
-    parts = ["# How fast is it?"]
-    for name, sections in (("networks", network_sections), ("operations", operation_sections)):
+def studies_page(folder: Path = RESULTS) -> str | None:
+    """What each module of `benchmarks.studies` measured, as it renders it itself."""
+    parts = ["# Studies"]
+    for name, title in STUDIES.items():
         report = load(name, folder)
-        parts += sections(report) if report is not None else []
-    parts += elsewhere(folder)
-    for name, title in OTHERS.items():
-        parts += other_section(name, title, folder)
+        if report is not None:
+            text = import_module(f"benchmarks.studies.{name}").markdown(report).strip()
+            parts += [f"## {title}", f"`python -m benchmarks.studies.{name}`, {dated(report['machine'])}.", text]
+    return _page(parts) if parts[1:] else None
+
+
+def _page(parts: list[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(folder: Path = RESULTS, page: Path | None = README) -> None:
-    """Write report.md and networks.svg into the folder and the table into the page."""
-    (folder / "report.md").write_text(markdown(folder))
+PAGES: dict[str, Callable[[Path], str | None]] = {
+    "report.md": networks_page,
+    "operations.md": operations_page,
+    "studies.md": studies_page,
+}
+
+
+def pages(folder: Path = RESULTS) -> dict[str, str]:
+    """By file name, what can be told from the results in a folder."""
+    made = {name: make(folder) for name, make in PAGES.items()}
+    found = {name: text for name, text in made.items() if text is not None}
+    return found | {path.with_suffix(".md").name: gpu.page(read(path)) for path in sorted(folder.glob("gpu-*.json"))}
+
+
+def blocks(folder: Path = RESULTS) -> dict[tuple[str, str], str]:
+    """By page and name of a block, what README and the documentation show of the results."""
+    found, networks, broken = {}, load("networks", folder), load("mutants", folder)
+    if networks is not None:
+        records = networks["subjects"]
+        note = (
+            "Milliseconds of a training step with hand-written gradients, and the time of others over it: above 1 fnn "
+            f"by hand is faster. Medians of up to {rounds.ROUNDS} interleaved rounds; {machine(networks)}"
+        )
+        found["README.md", "speed"] = tables.short(records)
+        found["docs/performance.md", "speed"] = f"{tables.summary(records)}\n\n{note}"
+    if broken is not None:
+        found["README.md", "truth"] = mutants.short(broken)
+        found["docs/checking.md", "truth"] = mutants.markdown(broken)
+    return found
+
+
+def block(text: str, name: str) -> str | None:
+    """What stands between the markers of a block; None without them.
+
+    >>> block("<!-- speed -->\\n| 1 |\\n<!-- /speed -->", "speed")
+    '| 1 |'
+    """
+    _, begin, rest = text.partition(f"<!-- {name} -->\n")
+    inside, end, _ = rest.partition(f"\n<!-- /{name} -->")
+    return inside if begin and end else None
+
+
+def write(folder: Path = RESULTS, root: Path | None = ROOT) -> None:
+    """Write the pages and networks.svg into the folder, and the blocks of README and the documentation under `root`."""
+    for name, text in pages(folder).items():
+        (folder / name).write_text(text)
     networks = load("networks", folder)
-    if networks is None:
-        return
-    chart.draw(networks["subjects"], folder / "networks.svg")
-    if page is not None:
-        text = between_markers(page.read_text(), readme(networks))
-        if text is None:
-            print(f"{page.name} has no lines {BEGIN} and {END}; its table was not written")
+    if networks is not None:
+        chart.draw(networks["subjects"], folder / "networks.svg")
+    for (page, name), text in blocks(folder).items() if root is not None else ():
+        path = root / page
+        old = block(path.read_text(), name) if path.exists() else None
+        if old is None:
+            print(f"{page} has no lines <!-- {name} --> and <!-- /{name} -->; its table was not written")
         else:
-            page.write_text(text)
+            mark = f"<!-- {name} -->\n"
+            path.write_text(path.read_text().replace(mark + old, mark + text))

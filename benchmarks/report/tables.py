@@ -24,6 +24,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def number(value: float) -> str:
+    """Two decimals, or none from 100 on: files of results have four digits.
+
+    >>> number(0.6249), number(12345.0)
+    ('0.62', '12,345')
+    """
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
 def verdict(ratio: Mapping[str, float]) -> str:
     """What quartiles of a ratio say of fnn by hand: "faster", "tie" where they enclose 1, or "slower".
 
@@ -42,13 +51,13 @@ def marked(ratio: Mapping[str, float] | None) -> str:
     if ratio is None:
         return ABSENT
     word = verdict(ratio)
-    text = f"{ratio['median']:.2f}"
+    text = number(ratio["median"])
     return {"slower": f"**{text} slower**", "tie": f"{text} tie", "faster": text}[word]
 
 
 def milliseconds(program: Mapping | None) -> str:
     """The median time of a step."""
-    return ABSENT if program is None else f"{1e3 * program['seconds']['median']:.2f}"
+    return ABSENT if program is None else number(1e3 * program["seconds"]["median"])
 
 
 def mebibytes(program: Mapping | None) -> str:
@@ -89,23 +98,14 @@ def compiling(program: Mapping | None) -> float | None:
     return None if parts == [None, None] else sum(part for part in parts if part is not None)
 
 
-def same(program: Mapping | None, other: Mapping | None) -> bool:
-    """Whether both are one compiled program, as far as is known.
-
-    >>> same({"program": "a"}, {"program": "a"}), same({"program": None}, {"program": None})
-    (True, False)
-    """
-    prints = [(each or {}).get("program") for each in (program, other)]
-    return prints[0] is not None and prints[0] == prints[1]
-
-
-def against(program: Mapping | None, name: str | None, hand: Mapping | None = None) -> str:
-    """A ratio and, in brackets, whose it is; of the very program of `hand`, it says so."""
+def against(program: Mapping | None, name: str | None) -> str:
+    """A ratio and, in brackets, whose it is; of the very program that fnn by hand compiles to, it says so."""
     if program is None:
         return ABSENT
-    if same(program, hand) and program["ratio"] is not None:
-        return f"{program['ratio']['median']:.2f} same program"
-    return marked(program["ratio"]) + (f" ({name})" if name else "")
+    ratio = program.get("ratio")
+    if program.get("same_program") and ratio is not None:
+        return f"{number(ratio['median'])} same program"
+    return marked(ratio) + (f" ({name})" if name else "")
 
 
 def name_of(program: Mapping | None) -> str | None:
@@ -134,21 +134,31 @@ def summary(records: Iterable[Mapping]) -> str:
     return table(head, rows)
 
 
+def short(records: Iterable[Mapping]) -> str:
+    """One row a network, against the best of three kinds."""
+    head = ["network", "fnn, ms a step", "`jax.grad` in fnn", "best JAX peer", "best PyTorch"]
+    rows = []
+    for record in records:
+        rivals = (best(record, AUTO), best_of_peers(record), best_of_torch(record))
+        own = milliseconds(find(record, "fnn", "hand"))
+        rows.append([record.get("title", record["name"]), own, *(against(rival, None) for rival in rivals)])
+    return table(head, rows)
+
+
 def network(record: Mapping) -> str:
     """All programs of one network, failures included."""
-    head = ["program", "step, ms (quartiles)", "times fnn hand (quartiles)", "turns", "compile, s", "temporary MiB"]
+    head = ["program", "step, ms", "times fnn hand (quartiles)", "turns", "compile, s", "temporary MiB"]
     rows = []
     for program in record["programs"]:
         label = f"{SHORT.get(program['library'], program['library'])}, {program['variant']}"
         if "seconds" not in program:
             rows.append([label, program.get("error", "not measured").replace("|", "\\|"), *[ABSENT] * 4])
             continue
-        seconds, ratio = ({k: 1e3 * v for k, v in program["seconds"].items()}, program["ratio"])
         rows.append(
             [
                 label,
-                f"{seconds['median']:.2f} ({seconds['low']:.2f} to {seconds['high']:.2f})",
-                _spread(ratio, program, record["reference"]),
+                milliseconds(program),
+                _spread(program.get("ratio"), program, record["reference"]),
                 str(program["turns"]),
                 ABSENT if compiling(program) is None else f"{compiling(program):.2f}",
                 mebibytes(program),
@@ -162,7 +172,7 @@ def _spread(ratio: Mapping[str, float] | None, program: Mapping, reference: str)
     if ratio is None or f"{program['library']}, {program['variant']}" == reference:
         return ABSENT if ratio is None else "1"
     own = program["library"] == "fnn" and program["variant"].startswith("hand")
-    return f"{format(ratio['median'], '.2f') if own else marked(ratio)} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    return f"{number(ratio['median']) if own else marked(ratio)} ({number(ratio['low'])} to {number(ratio['high'])})"
 
 
 def operations(records: Iterable[Mapping]) -> str:
@@ -177,12 +187,12 @@ def operations(records: Iterable[Mapping]) -> str:
             [
                 record["name"],
                 milliseconds(hand),
-                against(auto, None, hand),
+                against(auto, None),
                 against(find(record, "fnn", "auto, defaults"), None),
                 against(torch, torch and torch["variant"]),
                 mebibytes(hand),
                 mebibytes(auto),
-                *(f"{ratio:.2f}" if ratio else ABSENT for place in INSIDE for ratio in inside(record, place)),
+                *(number(ratio) if ratio else ABSENT for place in INSIDE for ratio in inside(record, place)),
             ]
         )
     return table(head, rows)
@@ -194,7 +204,7 @@ def inside(record: Mapping, place: str) -> tuple[float | None, float | None]:
     if hand is None:
         return None, None
     over = None if auto is None else auto["seconds"]["median"] / hand["seconds"]["median"]
-    return hand["ratio"] and hand["ratio"]["median"], over
+    return hand.get("ratio") and hand["ratio"]["median"], over
 
 
 def slowed(records: Iterable[Mapping]) -> list[str]:
@@ -208,8 +218,8 @@ def tally(records: Iterable[Mapping], library: str, variant: str) -> dict[str, l
     found = {"faster": [], "tie": [], "slower": [], "same": []}
     for record in records:
         program = find(record, library, variant)
-        if program is not None and program["ratio"] is not None:
-            word = "same" if same(program, find(record, "fnn", "hand")) else verdict(program["ratio"])
+        if program is not None and program.get("ratio") is not None:
+            word = "same" if program.get("same_program") else verdict(program["ratio"])
             found[word].append(record.get("title", record["name"]))
     return found
 

@@ -8,7 +8,6 @@ row that fits is taken. "memory kept" is the step in a process that has called `
 a process of its own, and its first step is compared like any other program's.
 """
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,10 +18,11 @@ from benchmarks.networks import NETWORKS, libraries, nodes
 from benchmarks.networks.agree import NUDGES
 from benchmarks.networks.zoo import asked
 from benchmarks.report import tables
-from benchmarks.report.page import loads
+from benchmarks.report.about import loads
 from benchmarks.studies.layers import choices, convolutions
-from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.machine import describe
 from benchmarks.timing.measure import Program, measure
+from benchmarks.timing.results import RESULTS, write
 from benchmarks.timing.worker import Worker
 from fnn.core import kept
 from fnn.ops.convolution import tables as forms
@@ -109,7 +109,7 @@ def main(words: list[str]) -> None:
     report = {"machine": describe(), "subjects": list(records(asked(words, NAMES)))}
     print(markdown(report))
     if not words:
-        (RESULTS / "ablation.json").write_text(json.dumps(report, indent=1) + "\n")
+        write(RESULTS / "ablation.json", report)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ XLA fuses what surrounds a product, and other memory is at hand, so that the fas
 there. The tables follow whole steps where the two differ: `benchmarks.studies.ablation` has them.
 """
 
-import json
 import math
 import sys
 import time
@@ -26,7 +25,8 @@ import numpy as np
 from benchmarks.networks import nodes
 from benchmarks.networks.zoo import NETWORKS, asked
 from benchmarks.report import tables
-from benchmarks.timing.machine import RESULTS, Copying, copied, describe
+from benchmarks.timing.machine import Copying, copied, describe
+from benchmarks.timing.results import RESULTS, write
 from fnn.ops.convolution import tables as forms
 from fnn.ops.convolution.direct import ConvSpec
 from fnn.train import compiler_options
@@ -172,22 +172,27 @@ def sums(report: dict, name: str) -> dict[str, float]:
     }
 
 
+def _cell(row: dict) -> str:
+    """Milliseconds of the chosen formulation, of the fastest and of "direct"."""
+    times = row["seconds"]
+    names = dict.fromkeys([row["chosen"], min(times, key=times.get), "direct"])
+    bold = {row["chosen"]: "**"}
+    return ", ".join(
+        f"{bold.get(n, '')}{n}{bold.get(n, '')} {tables.number(1e3 * times[n])}" for n in names if n in times
+    )
+
+
 def markdown(report: dict) -> str:
-    """The sums, and a table of all products."""
+    """The sums, and a table of all convolutions."""
     names = list(dict.fromkeys(row["network"] for row in report["rows"]))
     head = ["network", "convolutions as chosen, ms", "each at its fastest, ms", "at the speed of a matrix product, ms"]
     totals = [
         [NETWORKS[name].title, *(f"{1e3 * sums(report, name)[kind]:.1f}" for kind in ("chosen", "fastest", "floor"))]
         for name in names
     ]
-    detail = []
+    detail: dict[tuple[str, str], dict[str, str]] = {}
     for row in report["rows"]:
-        ranked = sorted(row["seconds"].items(), key=lambda pair: pair[1])
-        texts = [
-            f"{'**' * (form == row['chosen'])}{form}{'**' * (form == row['chosen'])} {1e3 * t:.2f}"
-            for form, t in ranked
-        ]
-        detail.append([row["network"], row["convolution"], row["product"].replace("_", " "), ", ".join(texts)])
+        detail.setdefault((row["network"], row["convolution"]), {})[row["product"]] = _cell(row)
     about = (
         f"Every convolution alone, float32, results into memory in use, medians of {ROUNDS} rounds; a matrix product "
         f"of {SQUARE}x{SQUARE} does {2e-9 * report['multiply_adds_a_second']:.0f} GFLOP/s on this machine. Winograd's "
@@ -199,9 +204,11 @@ def markdown(report: dict) -> str:
         about += f" Between products, {copied(report['copy_gib_per_second'])}."
     about += " Sums over one training step:"
     formulations = tables.table(
-        ["network", "x, kernel", "product", "ms by formulation; bold: the tables' choice"], detail
+        ["network", "x, kernel", *(product.replace("_", " ") for product in TABLES)],
+        [[*names, *(cells.get(product, tables.ABSENT) for product in TABLES)] for names, cells in detail.items()],
     )
-    return "\n\n".join([about, tables.table(head, totals), formulations])
+    about_formulations = "Milliseconds as chosen (bold), at the fastest where that is another, and of XLA's own:"
+    return "\n\n".join([about, tables.table(head, totals), about_formulations, formulations])
 
 
 def main(words: list[str]) -> None:
@@ -216,7 +223,7 @@ def main(words: list[str]) -> None:
     report["copy_gib_per_second"] = copying.found()
     print(markdown(report))
     if not words:
-        (RESULTS / "layers.json").write_text(json.dumps(report, indent=1) + "\n")
+        write(RESULTS / "layers.json", report)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.machine import describe
+from benchmarks.timing.results import RESULTS, write
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "lenet_digits.py"
 SEEDS = 5
@@ -36,7 +37,7 @@ def main():
     for name in ("accuracy_percent", "seconds", "auto_over_hand"):
         report[f"median_{name}"] = statistics.median(row[name] for row in report["runs"])
     print(json.dumps(report, indent=1))
-    (RESULTS / "lenet.json").write_text(json.dumps(report, indent=1) + "\n")
+    write(RESULTS / "lenet.json", report)
 
 
 if __name__ == "__main__":

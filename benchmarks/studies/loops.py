@@ -8,7 +8,6 @@ gradients of single convolutions, of several kernels on one shared batch and of 
 are compiled with the options of `fnn.train` and take turns.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,8 @@ import jax
 import fnn
 from benchmarks.report import tables
 from benchmarks.timing import rounds
-from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.machine import describe
+from benchmarks.timing.results import RESULTS, write
 
 BLOCKS, MEMBERS, ROUNDS = 8, 4, 7
 BATCH = (32, 16, 16)
@@ -117,7 +117,7 @@ def row(name: str, most_rounds: int = ROUNDS) -> dict[str, Any]:
 def markdown(report: dict[str, Any]) -> str:
     """One line a program: milliseconds, and its time over the first of its subject, which is by hand."""
     lines = [
-        [row["name"], name, f"{1e3 * found['seconds']['median']:.2f}", f"{found['ratio']['median']:.2f}"]
+        [row["name"], name, tables.number(1e3 * found["seconds"]["median"]), tables.number(found["ratio"]["median"])]
         for row in report["rows"]
         for name, found in row["programs"].items()
     ]
@@ -134,7 +134,7 @@ def main(words: list[str]) -> None:
     report = {"machine": describe(), "rows": [row(name, 1 if quick else ROUNDS) for name in SUBJECTS]}
     print(markdown(report))
     if not quick:
-        (RESULTS / "loops.json").write_text(json.dumps(report, indent=1) + "\n")
+        write(RESULTS / "loops.json", report)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 from benchmarks.networks import NETWORKS, libraries
 from benchmarks.networks.zoo import asked
 from benchmarks.report import tables
-from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.machine import describe
+from benchmarks.timing.results import RESULTS, write
 
 NAMES = ("mlp", "lenet5", "resnet20", "vgg", "mobilenet", "resnext", "autoencoder", "vit")
 WARM, STEPS = 3, 10
@@ -129,7 +130,7 @@ def main(words: list[str]) -> None:
     report = {"machine": describe(), "subjects": list(records(asked(words, NAMES)))}
     print(markdown(report))
     if not words:
-        (RESULTS / "profile.json").write_text(json.dumps(report, indent=1) + "\n")
+        write(RESULTS / "profile.json", report)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What each operation keeps in memory between its forward and its backward pass, by hand and automatic.
 
-    python -m benchmarks.studies.residuals        seconds, nothing is computed; writes results/residuals.json and .md
+    python -m benchmarks.studies.residuals        seconds, nothing is computed; writes results/residuals.json
 
 Counted are the arrays that `jax.vjp` returns inside its pullback, each once. Arguments and the output are told apart
 from the rest: in a network they mostly live anyway, as the output of the layer before and the input of the next, so
@@ -8,7 +8,6 @@ what an operation really adds is what it saves beyond them. XLA may still share 
 the temporary memory of compiled programs stands in the tables of times.
 """
 
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -21,7 +20,8 @@ import numpy as np
 
 import fnn
 from benchmarks.operations.zoo import OPERATIONS, Operation
-from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.machine import describe
+from benchmarks.timing.results import RESULTS, write
 from fnn import ops
 
 # Registered rules that nobody times.
@@ -120,8 +120,7 @@ def main(words: list[str]) -> None:
     report = {"machine": describe(), "rows": chosen}
     print(markdown(report))
     if not words:
-        (RESULTS / "residuals.json").write_text(json.dumps(report, indent=1) + "\n")
-        (RESULTS / "residuals.md").write_text(markdown(report))
+        write(RESULTS / "residuals.json", report)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a gradient sends between devices when the batch is sharded over eight of them, by hand and automatic.
 
-    python -m benchmarks.studies.sharding         a minute; writes results/sharding.json and .md
+    python -m benchmarks.studies.sharding         a minute; writes results/sharding.json
 
 A network with every kind of convolution, batch norm and both poolings is compiled for eight host devices, under
 explicit mesh axes, under automatic ones, and inside `jax.shard_map`. Counted are the collectives of the optimised
@@ -8,7 +8,6 @@ program and the bytes of their results on one device. A rule that looked across 
 devices, a gathered kernel gradient) would show as further collectives, in a loop or not.
 """
 
-import json
 import math
 import re
 import sys
@@ -21,7 +20,8 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
-from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.machine import describe
+from benchmarks.timing.results import RESULTS, write
 from fnn.ops.convolution import tables as conv_forms
 from fnn.ops.convolution.direct import ConvSpec, exchange
 
@@ -213,10 +213,10 @@ def _conv_program(name: str, formulation: str | None, kind: str, mode: str) -> A
 def excess(report: dict[str, Any]) -> list[str]:
     """Where hand-written gradients have a collective, or a byte, more than automatic ones."""
     return [
-        f"{row['program']}, {row['axes']}: {what} {total(row['hand'], what)} against {total(row['auto'], what)}"
+        f"{row['program']}, {row['axes']}: {what} {total(row.get('hand'), what)} against {total(row['auto'], what)}"
         for row in report["rows"]
         for what in ("count", "bytes", "in_loops")
-        if total(row["hand"], what) > total(row["auto"], what)
+        if total(row.get("hand"), what) > total(row.get("auto"), what)
     ]
 
 
@@ -229,20 +229,22 @@ def markdown(report: dict[str, Any]) -> str:
         return ", ".join(f"{counts['count']} {name}" for name, counts in sorted(row.items())) or "none"
 
     def line(row: dict[str, Any]) -> str:
-        hand, auto = (row[mode] for mode in MODES)
+        hand, auto = (row.get(mode) for mode in MODES)
         sizes = [f"{total(side, 'bytes'):,}" for side in (hand, auto)]
         sizes[0] = f"**{sizes[0]}**" if total(hand, "bytes") > total(auto, "bytes") else sizes[0]
         return f"| {row['program']} | {row['axes']} | {text(hand)} | {text(auto)} | {' | '.join(sizes)} |"
 
     worse = excess(report)
+    apart = [row for row in report["rows"] if row.get("hand") is None or row.get("hand") != row.get("auto")]
     return "\n".join(
         [
             f"Collectives in a compiled gradient whose batch is split over {DEVICES} devices, and the bytes they leave "
-            f"on each. {'Worse by hand: ' + '; '.join(worse) if worse else 'None more by hand'}.",
+            f"on each. {'Worse by hand: ' + '; '.join(worse) if worse else 'None more by hand'}. The same by hand and "
+            f"automatically: {len(report['rows']) - len(apart)} of {len(report['rows'])} programs. The others:",
             "",
             "| program | mesh axes | by hand | automatic | bytes by hand | automatic |",
             "|---|---|---|---|---|---|",
-            *map(line, report["rows"]),
+            *map(line, apart),
             "",
         ]
     )
@@ -254,8 +256,7 @@ def main(words: list[str]) -> None:
     report = {"machine": describe(), "devices": DEVICES, "rows": rows(programs())}
     print(markdown(report))
     if "--no-write" not in words:
-        (RESULTS / "sharding.json").write_text(json.dumps(report, indent=1) + "\n")
-        (RESULTS / "sharding.md").write_text(markdown(report))
+        write(RESULTS / "sharding.json", report)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ python -m benchmarks.studies.startup          about two minutes; writes results/
 python -m benchmarks.studies.startup --quick  three rounds of everything, without writing
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -12,7 +11,8 @@ import time
 
 import numpy as np
 
-from benchmarks.timing.machine import RESULTS, describe
+from benchmarks.timing.machine import describe
+from benchmarks.timing.results import RESULTS, write
 
 ROUNDS = 15
 EAGER_CALLS = 200  # in a row, so that a round takes milliseconds, not the microseconds of one call
@@ -57,7 +57,6 @@ def imports(rounds):
         "jax_seconds": statistics.median(alone),
         "fnn_after_jax_seconds": statistics.median(fnn for _, fnn in both),
         "fnn_over_jax_seconds": statistics.median(over),
-        "rounds": [{"jax": jax, "jax_then_fnn": pair} for jax, pair in zip(alone, both, strict=True)],
     }
 
 
@@ -65,7 +64,7 @@ def deep(rounds):
     """Seconds of init and summary of a network like ResNet-152 (510 layers)."""
     rows = [run(DEEP) for _ in range(rounds)]
     init, summary = (statistics.median(column) for column in zip(*rows, strict=True))
-    return {"init_seconds": init, "summary_seconds": summary, "rounds": rows}
+    return {"init_seconds": init, "summary_seconds": summary}
 
 
 def small_mlps():
@@ -202,7 +201,7 @@ def main(words):
     report |= {"repeat": compiling(min(rounds, 5)), "deep": deep(min(rounds, 5))}
     print(markdown(report))
     if not quick:
-        (RESULTS / "startup.json").write_text(json.dumps(report, indent=1) + "\n")
+        write(RESULTS / "startup.json", report)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import numpy as np
 
 from benchmarks.timing.rounds import quartiles
 
-RESULTS = Path(__file__).parents[1] / "results"
 LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch")
 DISTURBED = 0.1  # of the cores, taken by other processes: above that a reader is warned
 COPIED = 64 << 20  # bytes, beyond the caches

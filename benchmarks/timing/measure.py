@@ -17,6 +17,7 @@ from benchmarks.timing.machine import DISTURBED, Copying, Others, load_average
 from benchmarks.timing.worker import ProgramError, Worker
 
 REFERENCE = "fnn, hand"  # ratios are to this one
+KEPT = ("turns", "seconds", "ratio", "trace_seconds", "compile_seconds", "temp_bytes")
 TRUTH = ("fnn, auto, defaults", "fnn, auto")  # all must compute what JAX makes of the plain formulas
 
 
@@ -65,7 +66,7 @@ def measure(
       sample: how many numbers of each gradient are compared; None: all.
       say: receives lines of progress.
     """
-    record = {"name": name, "reference": REFERENCE, "load_before": load_average()}
+    record = {"name": name, "reference": REFERENCE, "load_before": load_average()[:1]}
     for each in programs:
         _try(each, "build", source=source, name=name, library=each.library, variant=each.variant)
     _require_equal(programs, nudges, least, most, sample)
@@ -93,7 +94,7 @@ def measure(
     others = Others({each.worker.pid for each in programs})
     copying = Copying()
     times = rounds.take_turns(rounds.plan(turns, REFERENCE), turn, before=copying.sample)
-    record |= {"load_after": load_average(), "others_share": others.share()}
+    record |= {"load_after": load_average()[:1], "others_share": others.share()}
     record["copy_gib_per_second"] = copying.found()
     if (record["others_share"] or 0.0) > DISTURBED:
         say(f"  other processes took {record['others_share']:.0%} of the cores: these times mean little")
@@ -101,7 +102,9 @@ def measure(
     for each in programs:
         each.found |= found.get(each.label, {})
         say(f"  {each.label:28s} {_line(each)}")
-    record["programs"] = [_record(each) for each in programs]
+    reference = next((each.found for each in programs if each.label == REFERENCE), {})
+    record["gradient_error"] = reference.get("gradient_error")
+    record["programs"] = [_record(each, reference.get("program")) for each in programs]
     return record
 
 
@@ -142,25 +145,27 @@ def _require_equal(programs: Sequence[Program], nudges: int, least: float, most:
                 allowed = tolerances(truth, filter(None, nudged), least, most)
             errors = differences(got, truth)
             over = {name: error for name, error in errors.items() if not error <= allowed.get(name, 0.0)}  # or NaN
-            loss_error = errors.pop("loss")
+            errors.pop("loss")
             worst = max(over or errors, key=lambda name: errors.get(name, 0.0))
-            widest = max(allowed[name] for name in errors if name in allowed)
-            each.found |= {"loss": got[0], "loss_error": loss_error, "gradient_error": max(errors.values())}
-            each.found["gradient_tolerance"] = widest  # of the leaf that rounding moves most
+            each.found["gradient_error"] = max(errors.values())
             if "loss" in over:
                 each.error = f"Disagrees: its loss is {got[0]:.6g}, not {truth[0]:.6g}."
             elif over:
                 each.error = f"Disagrees: its gradient differs by {errors[worst]:.1e} at {worst}."
 
 
-def _record(program: Program) -> dict:
+def _record(program: Program, reference: str | None) -> dict:
     head = {"library": program.library, "variant": program.variant}
-    return head | ({"error": program.error} if program.error is not None else program.found)
+    if program.error is not None:
+        return head | {"error": program.error}
+    found = {name: program.found[name] for name in KEPT if name in program.found}
+    same = reference is not None and program.found.get("program") == reference
+    return head | found | ({"same_program": True} if same else {})
 
 
 def _line(program: Program) -> str:
     if program.error is not None:
         return program.error
-    seconds, ratio = program.found["seconds"], program.found["ratio"]
+    seconds, ratio = program.found["seconds"], program.found.get("ratio")
     text = f"{1e3 * seconds['median']:10.3f} ms"
     return text if ratio is None else f"{text}  {ratio['median']:7.2f} times {REFERENCE}"

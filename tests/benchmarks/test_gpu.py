@@ -1,6 +1,5 @@
 """`benchmarks.gpu` on the CPU with small sizes: what it runs, keeps and says."""
 
-import json
 import time
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from benchmarks import gpu
 from benchmarks.operations.zoo import OPERATIONS
 from benchmarks.report import gpu as gpu_report
+from benchmarks.timing.results import read
 from benchmarks.timing.worker import SHARING
 from tests.fake_programs import InProcess
 
@@ -41,7 +41,7 @@ def test_parts_are_written_and_those_not_asked_for_are_kept(here, tmp_path, caps
     path = tmp_path / "gpu-cpu.json"
     assert gpu.main([*words, "--only", "networks", "--names", "mlp"]) == 0
     assert gpu.main([*words, "--only", "operations", "--names", "dense"]) == 0
-    found = json.loads(path.read_text())
+    found = read(path)
     assert [(r["name"], r["dtype"]) for r in found["networks"]] == [("mlp", "bfloat16")]
     assert {p["variant"] for r in found["operations"] for p in r["programs"]} == {"hand", "auto"}
     page = path.with_suffix(".md").read_text()

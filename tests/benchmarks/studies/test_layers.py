@@ -25,7 +25,7 @@ def test_sums_of_convolutions():
     assert layers.sums(found, "lenet5") == {"chosen": 6.0, "fastest": 3.0, "floor": 1.5}
     lines = layers.markdown(found).splitlines()
     assert "| LeNet-5 | 6000.0 | 3000.0 | 1500.0 |" in lines
-    assert lines[-1] == "| lenet5 | a | kernel gradient | wide 1000.00, **direct** 2000.00 |"
+    assert lines[-1] == "| lenet5 | a | - | - | **direct** 2,000, wide 1,000 |"
 
 
 @pytest.mark.parametrize("module", [ablation, layers, profile])

@@ -30,4 +30,4 @@ def test_a_row_is_told_by_kind_and_mode(monkeypatch):
     row = loops.row("ensemble, 1x1", 1)
     assert list(row["programs"]) == ["hand", "auto"]
     row["programs"]["auto"] = {"seconds": {"median": 0.5}, "ratio": {"median": 2.0}}
-    assert "| ensemble, 1x1 | auto | 500.00 | 2.00 |" in loops.markdown({"rows": [row]})
+    assert "| ensemble, 1x1 | auto | 500 | 2.00 |" in loops.markdown({"rows": [row]})
