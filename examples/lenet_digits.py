@@ -1,4 +1,7 @@
-"""LeNet-5 learns real handwritten digits, with gradients written by hand.
+"""LeNet-5 learns real handwritten digits, with gradients written by hand
+======================================================================
+
+::
 
     python examples/lenet_digits.py                     train, compare the gradients, draw what was learned
     python examples/lenet_digits.py --gradients auto    the same with automatic differentiation

@@ -105,7 +105,7 @@ class TestSummary:
 
     @pytest.mark.long
     def test_500_layers_share_programs_and_are_traced_once(self):
-        # Seconds are measured by `python -m benchmarks.startup`; here is what they are made of.
+        # Seconds are measured by `python -m benchmarks.studies.startup`; here is what they are made of.
         traces = []
 
         def dense(features):

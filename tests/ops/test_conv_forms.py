@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fnn
-from benchmarks.operations import OPERATIONS
+from benchmarks.operations.zoo import OPERATIONS
 from fnn.check.tolerance import gap, largest, limit_of
 from fnn.ops.convolution import blocks, direct, separable, tables, winograd
 from fnn.ops.convolution.direct import ConvSpec
