@@ -94,7 +94,7 @@ from fnn.core.combinators import residual as residual
 from fnn.core.combinators import serial as serial
 from fnn.core.errors import InputError as InputError
 from fnn.core.layer import Layer as Layer
-from fnn.core.layer import lift as lift
+from fnn.core.lift import lift as lift
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
 from fnn.core.rule import rules as rules

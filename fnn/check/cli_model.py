@@ -88,7 +88,7 @@ def _find(where: str, name: str) -> Any:
     require(hasattr(found, attribute), where, f"{attribute!r} in {module}", "no such name", "look for a typing error")
     thing = getattr(found, attribute)
     wanted = "a Layer or (layer, params, state, batch, loss)"
-    if callable(thing):
+    if callable(thing) and not isinstance(thing, Layer):
         try:
             thing = thing()
         except (Exception, SystemExit) as error:

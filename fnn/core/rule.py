@@ -1,6 +1,7 @@
 """A rule is an operation with its derivative written by hand; `gradients` chooses who differentiates."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
@@ -157,8 +158,13 @@ class Rule:
 
 def by_hand(fwd: Callable, bwd: Callable) -> Callable:
     """The operation `(spec, *args) -> output` that these two make, fit for `shard_map`; nothing is registered."""
+
+    @functools.wraps(fwd)
+    def of_arrays(spec: Hashable, *args: Any) -> Any:  # `jax.grad` hands a Python number over as one
+        return fwd(spec, *(jnp.asarray(a) if isinstance(a, float) else a for a in args))
+
     hand = jax.custom_vjp(_output_of(fwd), nondiff_argnums=(0,))
-    hand.defvjp(fwd, bwd)
+    hand.defvjp(of_arrays, bwd)
     return lambda spec, *args: hand(spec, *align(*args))
 
 
