@@ -13,6 +13,7 @@ compiler_options              XLA's options that make a step faster on CPU
 keep_memory                   let the C library keep the memory that a step frees
 """
 
+from fnn.core.names import listed as _listed
 from fnn.train.compiler import compiler_options as compiler_options
 from fnn.train.evaluate import evaluate as evaluate
 from fnn.train.loop import Event as Event
@@ -25,16 +26,4 @@ from fnn.train.step import TrainState as TrainState
 from fnn.train.step import init_state as init_state
 from fnn.train.step import make_step as make_step
 
-__all__ = [
-    "Event",
-    "NonFiniteLoss",
-    "TrainState",
-    "compiler_options",
-    "evaluate",
-    "fit",
-    "init_state",
-    "keep_memory",
-    "load",
-    "make_step",
-    "save",
-]
+__all__ = _listed(__doc__)
