@@ -33,6 +33,7 @@ _CALL = "write y, state = layer.apply(params, state, x), with params, state = la
 _FROM_INIT = "pass the params that init returned for this layer"
 _RETURN_BOTH = "return a pair, with {} where there is none"
 Spec = Any  # a jax.ShapeDtypeStruct, or a pytree of them
+Pair = tuple[Params, State]
 P = ParamSpec("P")
 _MISSING: Any = object()  # in the place of an argument, so that our message is raised and not Python's
 
@@ -198,6 +199,20 @@ def _call_of(make: Callable) -> str:
     """`(features)`: the arguments without which it cannot be called."""
     parameters = inspect.signature(make).parameters.values()
     return f"({', '.join(p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD)})"
+
+
+def params_and_state(where: str, came: Any) -> Pair:
+    """The parameters and the model state of a TrainState, or of a pair of both.
+
+    Raises:
+      InputError: neither.
+    """
+    if hasattr(came, "params") and hasattr(came, "model_state"):
+        return came.params, came.model_state
+    ok = isinstance(came, tuple | list) and len(came) == 2 and all(isinstance(tree, Mapping) for tree in came)
+    fix = "pass what init_state or the last step returned, or layer.init(key, x)"
+    require(ok, where, "a TrainState, or a pair (params, state)", outline(came), fix)
+    return tuple(came)
 
 
 def spec_of(x: Any) -> Spec:

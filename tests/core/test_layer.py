@@ -4,6 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 import fnn
@@ -195,3 +196,22 @@ def test_python_numbers_are_refused_by_operations_and_differentiated_by_grad_in_
         with pytest.raises(fnn.InputError, match=r"expected an array for \w+; got float"):
             f(3.0)
         assert jnp.allclose(jax.grad(f)(3.0), jax.grad(f)(jnp.float32(3.0)))
+
+
+def test_the_pair_of_a_layer_and_a_train_state_are_the_same_to_evaluate_activations_and_checks():
+    net, data = fnn.serial(out=fnn.dense(2)), [(X, jnp.ones((4, 2)))]
+    now = fnn.train.init_state(net, optax.sgd(0.1), KEY, X)
+    pair = now.params, now.model_state
+    metrics = {"error": fnn.squared_error}
+    assert fnn.train.evaluate(net, now, data, metrics) == fnn.train.evaluate(net, pair, data, metrics)
+    seen = [fnn.inspect.activations(net, model, X)["out"] for model in (now, pair)]
+    assert jnp.array_equal(*seen)
+    assert fnn.check.compare(net, now, data[0], fnn.squared_error)
+    for call in (
+        lambda model: fnn.train.evaluate(net, model, data, metrics),
+        lambda model: fnn.inspect.activations(net, model, X),
+        lambda model: fnn.check.bisect(net, model, data[0], fnn.squared_error),
+    ):
+        for wrong in (now.params, (now.params,), (X, X), None):
+            with pytest.raises(fnn.InputError, match=r"expected a TrainState, or a pair \(params, state\); got"):
+                call(wrong)

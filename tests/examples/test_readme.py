@@ -14,9 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 COMPARED = """
 x, labels = next(iter(batches))
-compared = fnn.check.compare(
-    model, state.params, state.state, (x[:8], labels[:8]), fnn.softmax_cross_entropy, key=jax.random.key(1)
-)
+compared = fnn.check.compare(model, state, (x[:8], labels[:8]), fnn.softmax_cross_entropy, key=jax.random.key(1))
 print(compared, history[0]["loss"] > history[-1]["loss"], bool(compared), sep="\\n")
 """
 
