@@ -98,7 +98,8 @@ from fnn.core.combinators import serial as serial
 from fnn.core.errors import InputError as InputError
 from fnn.core.implementation import Implementation as Implementation
 from fnn.core.layer import Layer as Layer
-from fnn.core.layer import lift as lift
+from fnn.core.lift import lift as lift
+from fnn.core.names import listed as _listed
 from fnn.core.placement import placement as placement
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
@@ -141,67 +142,8 @@ from fnn.ops.losses import squared_error as squared_error
 from fnn.ops.losses import top_k_accuracy as top_k_accuracy
 from fnn.ops.losses import zero_one as zero_one
 
-__all__ = [
-    "Implementation",
-    "InputError",
-    "Layer",
-    "Rule",
-    "accuracy",
-    "adaptive_avg_pool",
-    "avg_pool",
-    "batch_norm",
-    "check",
-    "concat",
-    "conv",
-    "conv_transpose",
-    "data",
-    "decay_mask",
-    "dense",
-    "depthwise_conv",
-    "dropout",
-    "elu",
-    "filter_pool",
-    "flatten",
-    "gelu",
-    "global_avg_pool",
-    "global_max_pool",
-    "gradients",
-    "group_norm",
-    "hinge",
-    "identity",
-    "inspect",
-    "l2_penalty",
-    "layer_norm",
-    "leaky_relu",
-    "lift",
-    "log_softmax",
-    "max_pool",
-    "models",
-    "ops",
-    "parallel",
-    "placement",
-    "relu",
-    "remat",
-    "repeat",
-    "reshape",
-    "residual",
-    "rules",
-    "separable_conv",
-    "serial",
-    "sigmoid",
-    "sigmoid_binary_cross_entropy",
-    "silu",
-    "softmax",
-    "softmax_cross_entropy",
-    "softplus",
-    "squared_error",
-    "storage",
-    "summary",
-    "tanh",
-    "top_k_accuracy",
-    "train",
-    "zero_one",
-]
+__version__ = "0.1.0"
+__all__ = _listed(__doc__)
 
 if TYPE_CHECKING:
     from fnn import check as check

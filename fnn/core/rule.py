@@ -251,6 +251,7 @@ def by_hand(fwd: Callable, bwd: Callable, storage: Storage = NOTHING, name: str 
     """
 
     def forward(call: _Call, *args: Any) -> tuple[Any, Any]:
+        args = tuple(jnp.asarray(a) if isinstance(a, float) else a for a in args)  # as `jax.grad` hands over a number
         with call.again():
             return declared(storage, args, *fwd(call.spec, *args))
 

@@ -187,12 +187,12 @@ def test_a_training_step():
     def update(params, state, opt_state, x, labels):
         now = train.TrainState(params, state, opt_state, jnp.int32(0), jax.random.key(1))
         after, measures = step(now, (x, labels))
-        return after.params, after.state, measures
+        return after.params, after.model_state, measures
 
     now = train.init_state(model, optimizer, jax.random.key(0), (1, 6, 6, 2))
     (b,) = export.symbolic_shape("b")
     batch = jax.ShapeDtypeStruct((b, 6, 6, 2), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32)
-    trees = now.params, now.state, now.opt_state
+    trees = now.params, now.model_state, now.opt_state
     program = exported(update, *spec_like(trees), *batch)
     for n in (2, 5):
         x, labels = jnp.asarray(np.random.default_rng(n).normal(size=(n, 6, 6, 2)), jnp.float32), jnp.arange(n) % 3

@@ -173,4 +173,4 @@ def test_training(mode):
         step = train.make_step(model, fnn.softmax_cross_entropy, optimizer, metrics=metrics)
         now, history = train.fit(step, now, [(x, labels)] * 2, epochs=1, progress=False)
         assert np.isfinite(history[0]["loss"])
-        assert set(train.evaluate(model, now.params, now.state, [(x, labels)], metrics)) == {"accuracy"}
+        assert set(train.evaluate(model, now, [(x, labels)], metrics)) == {"accuracy"}
