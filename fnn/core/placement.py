@@ -54,11 +54,11 @@ def current_placement() -> Placement:
 
 
 def placement_of(*trees: Any) -> Placement:
-    """Where the arrays of the trees live: "sharded" if one is on several devices; NumPy arrays are on none."""
+    """Where the arrays of the trees live, or those that they describe: "sharded" if one is on several devices."""
     if jax.device_count() == 1:
         return "single"
-    several = (len(leaf.sharding.device_set) > 1 for leaf in jax.tree.leaves(trees) if isinstance(leaf, jax.Array))
-    return "sharded" if any(several) else "single"
+    places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(trees))
+    return "sharded" if any(place is not None and len(place.device_set) > 1 for place in places) else "single"
 
 
 def whole_batch(*args: jax.Array) -> bool:

@@ -10,6 +10,7 @@ import jax
 from fnn.core.alive import require_alive
 from fnn.core.errors import require, require_leaves
 from fnn.core.layer import Layer, Pair, Params, State, params_and_state, require_layer
+from fnn.core.placement import placement, placement_of
 from fnn.train.arguments import require_batches
 from fnn.train.batch import named_functions, split_batch
 from fnn.train.measure import Measure, measure
@@ -49,7 +50,7 @@ def evaluate(
     means, sizes = [], []
     for batch in batches:
         x, labels, n = split_batch("evaluate", batch)
-        with at_once("evaluate", params, state, batch):
+        with at_once("evaluate", params, state, batch), placement(placement_of(params, state, batch)):
             means.append(_measure(layer, functions, n, params, state, x, labels))
         sizes.append(n)
     require(len(sizes) > 0, "evaluate", "at least one batch", "none", "pass a list, not a generator already used up")

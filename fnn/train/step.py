@@ -15,6 +15,7 @@ import optax
 from fnn.core.alive import require_alive
 from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer, Params, State
+from fnn.core.placement import placement, placement_of
 from fnn.train import compiler
 from fnn.train.arguments import check_init, check_step
 from fnn.train.batch import named_functions, split_batch
@@ -75,31 +76,37 @@ class Step:
         self._metrics, self._options = metrics, options
         self._plain = jax.jit(self._update, donate_argnums=0)  # inside another jit, which refuses options
         self._tuned: dict[tuple, Callable] = {}  # by compiler options
-        self._programs: dict[tuple, Callable] = {}  # by shapes and dtypes of the batch
+        self._programs: dict[tuple, Callable] = {}  # by shapes, dtypes and shardings of the batch
 
     def __call__(self, train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
         """Take one step; the arrays of train_state are donated."""
         args = _checked(train_state, batch)
-        return (self._program(*args) if nothing_is_traced() else self._plain)(*args)
+        if not nothing_is_traced():
+            return self._plain(*args)
+        with placement(placement_of(args)):
+            return self._program(*args)(*args)
 
     def lower(self, train_state: TrainState, batch: tuple) -> jax.stages.Lowered:
         """The program of a step on such a batch, which is not run."""
         args = _checked(train_state, batch)
-        return self._program(*args).lower(*args)
+        with placement(placement_of(args)):
+            return self._program(*args).lower(*args)
 
     def _program(self, train_state: TrainState, *batch: Any) -> Callable:
         """The jitted update with the compiler options for a batch of these shapes, chosen at the first of them."""
         # The batch and the layer determine the shapes of the state; what differs between modes of gradients is small.
-        shapes = tuple((np.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves(batch))
-        if shapes not in self._programs:
+        leaves, where = jax.tree.leaves(batch), placement_of(train_state)
+        kinds = ((np.shape(leaf), *(getattr(leaf, name, None) for name in ("dtype", "sharding"))) for leaf in leaves)
+        key = (where, *kinds)
+        if key not in self._programs:
             options = self._options
             if options is None:
                 options = compiler.compiler_options(self._plain.trace(train_state, *batch))
             items = tuple(options.items())
             if items not in self._tuned:
                 self._tuned[items] = jax.jit(self._update, donate_argnums=0, compiler_options=dict(options))
-            self._programs[shapes] = self._tuned[items]
-        return self._programs[shapes]
+            self._programs[key] = self._tuned[items]
+        return self._programs[key]
 
     def _objective(self, params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
         """The loss, and beside it the new model state and the metrics."""
@@ -152,7 +159,8 @@ def make_step(
     advances all the same, and the measure "skipped" tells. Of the update the first 65,536 entries of each parameter are
     looked at, and optimiser states narrower than float32. An optimiser that skips such steps by itself
     (`optax.apply_if_finite`) is never handed one: `fit` stops at the first.
-    The step obeys `fnn.gradients` at the time of the call.
+    The step obeys `fnn.gradients` at the time of the call; where its arrays live it sees itself, whatever
+    `fnn.placement` says.
 
     Args:
       layer: what to train; it is applied with `train=True` and the key `fold_in(key, step)`.

@@ -4,12 +4,11 @@ Every implementation is exact. The first row whose condition is known to hold is
 the others take the next. `measured` names the row of benchmarks/results/operations.json that shows what the choice is
 worth against automatic gradients; `python -m benchmarks.layers` times the other implementations beside it.
 
-A convolution with several groups becomes dense ones of blocks of groups: their table is a part of the whole one.
+Blocks of groups are dense convolutions, for which the same tables choose.
 """
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import jax
 
@@ -142,8 +141,11 @@ def _all(name: str, run: Callable, when: Callable, fits: Callable, measured: str
 
 
 # alone: slower than direct where one array meets several kernels by vmap, see benchmarks/loops.
-_forward = (
+FORWARD = Product(
+    "forward",
     _all("matmul", disjoint.forward, disjoint.fits, disjoint.fits, _ONE),
+    _cpu("shifted", shifted.forward, depthwise, shifted.fits, _DEPTHWISE),
+    _cpu("blocks", lambda *args: blocks.forward(FORWARD, *args), grouped, blocks.fits, _GROUPS),
     _cpu("planes", planes.forward, planes.fits, planes.fits, _DEEP),
     _cpu("patches", patches.forward, beyond, patches.fits, _BEYOND),
     _cpu("rows", rows.forward, thin_and_tall, rows.fits, "conv 5x5, 128x16x16x16 to 20"),
@@ -151,8 +153,11 @@ _forward = (
     _cpu("winograd", winograd.forward, broad, winograd.fits, _BROAD, alone=True),
     _all("direct", direct.forward, anything, anything),
 )
-_input_gradient = (
+INPUT_GRADIENT = Product(
+    "input gradient",
     _all("matmul", disjoint.input_gradient, disjoint.fits, disjoint.fits, _ONE),
+    _cpu("shifted", shifted.input_gradient, depthwise_back, shifted.fits, _DEPTHWISE),
+    _cpu("blocks", lambda *args: blocks.input_gradient(INPUT_GRADIENT, *args), grouped, blocks.fits, _GROUPS),
     _cpu("planes", planes.input_gradient, planes.fits, planes.fits, _DEEP),
     _cpu("patches", patches.input_gradient, beyond, patches.fits, _BEYOND),
     _cpu("rows", rows.input_gradient, thin_and_tall_back, rows.fits, _THIN_BACK),
@@ -161,34 +166,17 @@ _input_gradient = (
     _cpu("phases", phases.input_gradient, strided, phases.fits, "conv 7x7 stride 2, 8x224x224x3 to 64"),
     _all("direct", direct.input_gradient, anything, anything),
 )
-_kernel_gradient = (
+KERNEL_GRADIENT = Product(
+    "kernel gradient",
     _all("matmul", disjoint.kernel_gradient, disjoint.fits, disjoint.fits, _ONE),
     _all("patches", patches.kernel_gradient, single, patches.fits),
+    _cpu("shifted", shifted.kernel_gradient, depthwise, shifted.fits, _DEPTHWISE),
+    _cpu("blocks", lambda *args, w: blocks.kernel_gradient(KERNEL_GRADIENT, *args, w), grouped, blocks.fits, _GROUPS),
     _cpu("planes", planes.kernel_gradient, planes.fits, planes.fits, _DEEP),
     _cpu("wide", wide.kernel_gradient, thin_kernel, wide.fits, _THIN),
     _cpu("separable", separable.kernel_gradient, balanced, separable.fits, "conv 3x3, 128x32x32x16 to 16", alone=True),
     _cpu("winograd", winograd.kernel_gradient, broad_kernel, winograd.fits, _BROAD, alone=True),
     _all("direct", direct.kernel_gradient, anything, anything),
-)
-
-
-def _product(name: str, shifted_run: Callable, when: Callable, blocks_run: Callable, dense: tuple) -> Product:
-    """The whole table: what is for several groups before what is for one."""
-    blockwise = partial(blocks_run, Product(name, *dense))
-    return Product(
-        name,
-        _cpu("shifted", shifted_run, when, shifted.fits, _DEPTHWISE),
-        _cpu("blocks", blockwise, grouped, blocks.fits, _GROUPS),
-        *dense,
-    )
-
-
-FORWARD = _product("forward", shifted.forward, depthwise, blocks.forward, _forward)
-INPUT_GRADIENT = _product(
-    "input gradient", shifted.input_gradient, depthwise_back, blocks.input_gradient, _input_gradient
-)
-KERNEL_GRADIENT = _product(
-    "kernel gradient", shifted.kernel_gradient, depthwise, blocks.kernel_gradient, _kernel_gradient
 )
 
 
