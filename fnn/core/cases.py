@@ -10,7 +10,24 @@ import numpy as np
 
 from fnn.core.errors import require_flag
 
-Draw = Callable[[jax.Array, Any], Any]
+
+@dataclass(frozen=True)
+class Draw:
+    """How an argument is drawn: `draw(key, dtype) -> argument`.
+
+    Attributes:
+      draw: the function.
+      domain: which values are arguments at all: "real", "positive", "probabilities", "integers", "signs" (-1 and 1),
+        "key", "absent", or "own", of a function that was passed as it is. Whoever moves arguments (a sweep, a mutant)
+        moves those of the domain "real" alone.
+    """
+
+    draw: Callable[[jax.Array, Any], Any]
+    domain: str = "own"
+
+    def __call__(self, key: jax.Array, dtype: Any) -> Any:
+        """Draw it."""
+        return self.draw(key, dtype)
 
 
 @dataclass(frozen=True)
@@ -50,19 +67,21 @@ def case(spec: Hashable, *args: Any, batched: bool = True, implementation: str =
 
 def _draw(arg: Any) -> Draw:
     if arg is None:
-        return lambda key, dtype: None
-    return arg if callable(arg) else normal(arg)
+        return Draw(lambda key, dtype: None, "absent")
+    if isinstance(arg, Draw):
+        return arg
+    return Draw(arg) if callable(arg) else normal(arg)
 
 
 # NumPy draws the numbers: JAX would compile a program for every shape and distribution.
 def normal(shape: tuple[int, ...], scale: float = 1.0, shift: float = 0.0) -> Draw:
     """Normal numbers with the given standard deviation and mean."""
-    return lambda key, dtype: jnp.asarray(shift + scale * _rng(key).normal(size=shape), dtype)
+    return Draw(lambda key, dtype: jnp.asarray(shift + scale * _rng(key).normal(size=shape), dtype), "real")
 
 
 def positive(shape: tuple[int, ...]) -> Draw:
     """Numbers in (0.5, 1.5): variances and scales."""
-    return lambda key, dtype: jnp.asarray(_rng(key).uniform(0.5, 1.5, shape), dtype)
+    return Draw(lambda key, dtype: jnp.asarray(_rng(key).uniform(0.5, 1.5, shape), dtype), "positive")
 
 
 def probabilities(shape: tuple[int, ...]) -> Draw:
@@ -72,22 +91,22 @@ def probabilities(shape: tuple[int, ...]) -> Draw:
         weights = np.exp(_rng(key).normal(size=shape))
         return jnp.asarray(weights / weights.sum(-1, keepdims=True), dtype)
 
-    return draw
+    return Draw(draw, "probabilities")
 
 
 def integers(shape: tuple[int, ...], low: int, high: int) -> Draw:
     """Integers in [low, high), whatever the rule's dtype: class labels."""
-    return lambda key, dtype: jnp.asarray(_rng(key).integers(low, high, shape), jnp.int32)
+    return Draw(lambda key, dtype: jnp.asarray(_rng(key).integers(low, high, shape), jnp.int32), "integers")
 
 
 def signs(shape: tuple[int, ...]) -> Draw:
     """-1 or +1 in the rule's dtype: labels of the hinge loss."""
-    return lambda key, dtype: jnp.asarray(_rng(key).choice([-1.0, 1.0], shape), dtype)
+    return Draw(lambda key, dtype: jnp.asarray(_rng(key).choice([-1.0, 1.0], shape), dtype), "signs")
 
 
 def random_key() -> Draw:
     """A random key, whatever the dtype."""
-    return lambda key, dtype: key
+    return Draw(lambda key, dtype: key, "key")
 
 
 def _rng(key: jax.Array) -> np.random.Generator:

@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 import fnn
-from fnn.check.program import equations
+from fnn.core.program import equations
 from fnn.ops.losses.labels import weighted
 from tests.helpers import cotangent_like, is_float
 
