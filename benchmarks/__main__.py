@@ -1,6 +1,6 @@
 """Training steps and operations of fnn against other libraries.
 
-    python -m benchmarks                       about 50 minutes; writes benchmarks/results/ and the README's table
+    python -m benchmarks                       about 50 minutes; writes benchmarks/results/, README's and docs' tables
     python -m benchmarks --quick               under five minutes: the small networks, an operation of each kind,
                                                the peers at their defaults and eager PyTorch, in five rounds
     python -m benchmarks --only resnet20 conv  networks and operations whose name has one of these words
@@ -9,20 +9,21 @@ Only a run of all networks, or of all operations, replaces results; --quick and 
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.machine import RESULTS, cores, describe
-from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS
 from benchmarks.networks.agree import NUDGES
-from benchmarks.operations import OPERATIONS, PLACES, QUICK
-from benchmarks.worker import Worker
+from benchmarks.operations.in_fnn import PLACES
+from benchmarks.operations.zoo import OPERATIONS, QUICK
+from benchmarks.report import page as report
+from benchmarks.timing.machine import cores, describe
+from benchmarks.timing.measure import Program, measure
+from benchmarks.timing.results import RESULTS, write
+from benchmarks.timing.worker import Worker
 
 OUT = Path(__file__).parent.parent / "out" / "benchmarks"
 # What to import for a library, and what to install.
@@ -86,7 +87,7 @@ def run_operations(names: Sequence[str], choices: Choices, say: Callable[[str], 
         for name in names:
             say(name)
             programs = [Program(library, variant, workers[_words(library)]) for library, variant in choices]
-            yield measure("benchmarks.operations", name, programs, say=say, **limits)
+            yield measure("benchmarks.operations.libraries", name, programs, say=say, **limits)
             for worker in workers.values():
                 worker.ask("forget")
 
@@ -143,15 +144,14 @@ def main(words: Sequence[str] | None = None) -> int:
         if names and not options.no_write:
             save(folder, kind, found)
     if not options.no_write:
-        report.write(folder, report.README if complete else None)
+        report.write(folder, report.ROOT if complete else None)
         print(f"{folder / 'report.md'}, after {(time.perf_counter() - start) / 60:.1f} minutes")
     return status
 
 
 def save(folder: Path, kind: str, found: dict) -> None:
     """Write one file of results."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{kind}.json").write_text(json.dumps(found, indent=1) + "\n")
+    write(folder / f"{kind}.json", found)
 
 
 def wrong(records: Sequence[dict]) -> int:

@@ -16,7 +16,6 @@ NVIDIA's), and in bfloat16 (parameters and loss in float32), on `LARGER` times t
 """
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -30,15 +29,16 @@ from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 
-from benchmarks import gpu_report
 from benchmarks.__main__ import OUT
-from benchmarks.machine import RESULTS, cores, describe
-from benchmarks.measure import Program, measure
 from benchmarks.networks import NETWORKS
 from benchmarks.networks.libraries import build as build_network
-from benchmarks.operations import OPERATIONS, QUICK
-from benchmarks.operations import build as build_operation
-from benchmarks.worker import SHARING, Worker
+from benchmarks.operations.libraries import build as build_operation
+from benchmarks.operations.zoo import OPERATIONS, QUICK
+from benchmarks.report import gpu as gpu_report
+from benchmarks.timing.machine import cores, describe
+from benchmarks.timing.measure import Program, measure
+from benchmarks.timing.results import RESULTS, read, write
+from benchmarks.timing.worker import SHARING, Worker
 
 PARTS = {"checks": 0.2, "networks": 0.4, "operations": 0.25, "processor": 0.15}  # shares of the time
 LARGER = 8  # an accelerator wants more examples
@@ -75,7 +75,7 @@ SMALL = {"networks": ("mlp", "lenet5"), "operations": QUICK[:2], "rules": "dense
 
 
 def build(name: str, library: str, variant: str):
-    """The program of a subject, for `benchmarks.worker`: `name` is that of `subject`."""
+    """The program of a subject, for `benchmarks.timing.worker`: `name` is that of `subject`."""
     kind, dtype, larger, name = name.split(" ", 3)
     if kind == "network":
         network = NETWORKS[name].with_batch(int(larger) * NETWORKS[name].input[0])
@@ -129,7 +129,7 @@ def _within(seconds: float, words: Sequence[str], environment: dict[str, str]) -
 def timed(
     kind: str, names: Sequence[str], choices: Sequence[tuple[str, str]], platform: str, larger: int, deadline: float
 ) -> Iterator[dict]:
-    """Records of `benchmarks.measure`, all programs of JAX in one process and all of PyTorch in another."""
+    """Records of `benchmarks.timing.measure`, all programs of JAX in one process and all of PyTorch in another."""
     with ExitStack() as stack:
         kinds = {"jax": ("jax",), "torch": ("torch", str(cores()))}
         workers = {key: stack.enter_context(Worker(*words, platform=platform)) for key, words in kinds.items()}
@@ -186,9 +186,8 @@ def main(words: Sequence[str] | None = None) -> int:
     start, found = time.perf_counter(), {"machine": describe()}
     device = re.sub("[^a-z0-9]+", "-", found["machine"]["platform"].partition(": ")[2].lower().replace("nvidia ", ""))
     path = options.out / f"gpu-{device}.json"
-    options.out.mkdir(parents=True, exist_ok=True)
     if (options.only or options.names) and path.exists():
-        kept = json.loads(path.read_text())
+        kept = read(path)
         found = kept if all(kept["machine"][key] == found["machine"][key] for key in SAME) else found
     parts = [part for part in PARTS if options.only is None or part in options.only]
     total = sum(PARTS[part] for part in parts)
@@ -212,7 +211,7 @@ def main(words: Sequence[str] | None = None) -> int:
             same = [(each["name"], each["dtype"]) != (record["name"], record["dtype"]) for each in found[part]]
             found[part] = [*compress(found[part], same), record]
             found["minutes"] = round((time.perf_counter() - start) / 60, 1)
-            path.write_text(json.dumps(found, indent=1) + "\n")
+            write(path, found)
     text = gpu_report.page(found)
     path.with_suffix(".md").write_text(text)
     print(text)

@@ -1,10 +1,12 @@
-"""Backpropagation written out: a multilayer perceptron, 64-64-32-10, learns real handwritten digits.
+"""Backpropagation written out: a multilayer perceptron, 64-64-32-10, learns real handwritten digits
+=================================================================================================
 
-n images x = a_0 pass through layers l = 1, 2, 3 with weights W_l and biases b_l; sigma(z) = 1 / (1 + e^-z) elementwise:
+n images x = a_0 pass through layers l = 1, 2, 3 with weights W_l and biases b_l, and with
+sigma(z) = 1 / (1 + e^-z) elementwise::
 
     z_l = a_{l-1} W_l + b_l        a_l = sigma(z_l)        p = softmax(z_3)        C = -1/n sum log p[label]
 
-The derivatives of the cost C go the way back, by the error signals delta_l = dC/dz_l; y are the labels, one-hot:
+The derivatives of the cost C go the way back, by the error signals delta_l = dC/dz_l; y are the labels, one-hot::
 
     delta_3     = (p - y) / n                                            (BP1)
     delta_{l-1} = (delta_l W_l^T) * a_{l-1} (1 - a_{l-1})                (BP2), because sigma' = sigma (1 - sigma)
@@ -17,6 +19,8 @@ same start, one by `backward`, one by fnn, and go the same way.
 
 Sources: Rumelhart, Hinton and Williams (1986), https://doi.org/10.1038/323533a0; BP1 to BP4 as in Nielsen, Neural
 Networks and Deep Learning (2015), http://neuralnetworksanddeeplearning.com/chap2.html, and chap3.html for softmax.
+
+::
 
     python examples/mlp_backprop.py                 check the gradients, then train with two of them
     python examples/mlp_backprop.py --help          all settings
@@ -150,7 +154,7 @@ From the scores back to the image the entries shrink: BP2 multiplies by a (1 - a
             # Without the smaller last batch, all have one shape and the step is compiled once.
             fnn.data.batches((x, labels), BATCH_SIZE, seed=args.seed, drop_last=True),
             epochs=args.epochs,
-            evaluate=lambda now: train.evaluate(NETWORK, now.params, {}, [test], {"accuracy": fnn.accuracy}),
+            evaluate=lambda now: train.evaluate(NETWORK, now, [test], {"accuracy": fnn.accuracy}),
             progress=False,
         )[1]
 

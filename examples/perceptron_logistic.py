@@ -1,7 +1,8 @@
-"""The perceptron and logistic regression: one dense layer, three losses, real handwritten digits.
+"""The perceptron and logistic regression: one dense layer, three losses, real handwritten digits
+==============================================================================================
 
 All three models give an image x the score s = x W + b. They differ in the loss, and so in the error signal delta that
-the gradient carries back to the weights:
+the gradient carries back to the weights::
 
     model       label y      prediction       loss                               delta = dl/ds
     perceptron  -1 or +1     the sign of s    max(0, -y s)                       -y if y s < 0, else 0
@@ -16,6 +17,8 @@ b += y. In the other two models every image teaches, by as much as its probabili
 
 Sources: Rosenblatt (1958), https://doi.org/10.1037/h0042519; Novikoff (1962), On convergence proofs on perceptrons;
 Bishop, Pattern Recognition and Machine Learning (2006), sections 4.1.7, 4.3.2 and 4.3.4.
+
+::
 
     python examples/perceptron_logistic.py          compare the rules, train six models
     python examples/perceptron_logistic.py --help   all settings
@@ -112,7 +115,7 @@ def learn(
     )
 
     def accuracy(pair: tuple) -> float:
-        return train.evaluate(model, now.params, now.state, [pair], {"accuracy": fnn.accuracy})["accuracy"]
+        return train.evaluate(model, now, [pair], {"accuracy": fnn.accuracy})["accuracy"]
 
     return Learned(now.params, history, accuracy(pairs.train), accuracy(pairs.test))
 

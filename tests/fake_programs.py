@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.networks.nodes import NotSupported
+from benchmarks.timing.worker import ProgramError, obey, sentence_of
 
 
 @dataclass
@@ -47,3 +48,18 @@ def build(name, library, variant):
     if variant == "lacks a layer":
         raise NotSupported("stax has no groups.")
     return Fake(name, library, variant)
+
+
+class InProcess:
+    """A worker without a process."""
+
+    pid = 0
+
+    def __init__(self):
+        self.programs = {}
+
+    def ask(self, do, **request):
+        try:
+            return obey(self.programs, {"do": do, **request})
+        except Exception as error:
+            raise ProgramError(sentence_of(error)) from error

@@ -35,7 +35,7 @@ def build(network: Network, variant: str) -> "TorchProgram":
 
 
 def device() -> str:
-    """ "cuda" in a process that was given a GPU (see `benchmarks.worker`), else "cpu"."""
+    """ "cuda" in a process that was given a GPU (see `benchmarks.timing.worker`), else "cpu"."""
     return "cuda" if os.environ.get("JAX_PLATFORMS") == "cuda" else "cpu"
 
 

@@ -39,25 +39,30 @@ class Case:
       draws: one function `(key, dtype) -> argument` for each further argument.
       batched: whether axis 0 of every array argument whose leading size is that of the first is the batch; rules are
         tested with this axis sharded.
+      implementation: the name of the rule's implementation that computes it, where the tables would choose it for
+        larger shapes alone; "" leaves the choice to them.
     """
 
     spec: Hashable
     draws: tuple[Draw, ...]
     batched: bool = True
+    implementation: str = ""
 
     def sample(self, seed: int, dtype: Any = jnp.float32) -> list:
         """Draw the arguments; the same seed gives the same values, rounded to `dtype`."""
         return [draw(jax.random.key(seed * len(self.draws) + i), dtype) for i, draw in enumerate(self.draws)]
 
 
-def case(spec: Hashable, *args: Any, batched: bool = True) -> Case:
+def case(spec: Hashable, *args: Any, batched: bool = True, implementation: str = "") -> Case:
     """Describe a call: each argument is a shape (normal numbers), None, or a function `(key, dtype) -> argument`.
+
+    `batched` and `implementation` as `Case` says.
 
     >>> case(None, (2, 3), None).sample(0)[0].shape
     (2, 3)
     """
     require_flag("case", "batched", batched)
-    return Case(spec, tuple(_draw(arg) for arg in args), batched)
+    return Case(spec, tuple(_draw(arg) for arg in args), batched, implementation)
 
 
 def _draw(arg: Any) -> Draw:

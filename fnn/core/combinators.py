@@ -18,7 +18,8 @@ from fnn.core.errors import (
     require_function,
     require_leaves,
 )
-from fnn.core.layer import Layer, Params, Spec, State, lift, require_layer, spec_of
+from fnn.core.layer import Layer, Params, Spec, State, require_layer, spec_of
+from fnn.core.lift import lift
 
 Children = tuple[tuple[str, Layer], ...]
 
@@ -173,6 +174,7 @@ def repeat(layer: Layer, n: int) -> Layer:
         lambda kids: repeat(kids[0], n),
         n,
         init_spec,
+        (f"n={n}",),
     )
 
 
@@ -195,7 +197,8 @@ def remat(layer: Layer, policy: Callable | None = None) -> Layer:
         return jax.checkpoint(run, policy=policy)(params, state, x, key)
 
     rebuild = (lambda kids: remat(layer.rebuild(kids), policy)) if layer.rebuild else None
-    return Layer(layer.init, apply, layer.name, layer.children, rebuild, layer.copies, layer.init_spec)
+    options = (*layer.options, "remat")
+    return Layer(layer.init, apply, layer.name, layer.children, rebuild, layer.copies, layer.init_spec, options)
 
 
 def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) -> Layer:

@@ -17,6 +17,7 @@ ARGUMENTS = {
     "x": ROWS,
     "features": 2,
     "window": 2,
+    "kernel_size": 2,
     "f": fnn.ops.relu,
     "args": ROWS,
     "name": "relu",

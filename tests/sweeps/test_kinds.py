@@ -79,6 +79,7 @@ GOOD = {
     "key": KEY,
     "rate": 0.5,
     "window": 2,
+    "kernel_size": 2,
     "stride": 1,
     "features": 4,
     "groups": 2,
@@ -139,7 +140,7 @@ GOOD = {
     ("gradients", "mode"): "hand",
 }
 # Numbers where the default is none.
-PLAIN = {"stride": 2, "padding": 1, "axis": -1}
+PLAIN = {"stride": 2, "rank": 2, "padding": 1, "axis": -1}
 # What messages call an argument, where that is not its name.
 WORDS = {
     "optimizer": "optimiser",
@@ -374,7 +375,7 @@ MESSAGES = {
     ),
     "init without batch": (
         lambda: fnn.conv(4, (3, 3)).init(KEY, (8, 8, 1)),
-        "with 2 spatial axes, as many as window=(3, 3) has; got x of shape (8, 8, 1); give x a batch axis: x[None]",
+        "with 2 spatial axes, as its kernel_size, rank, stride or padding say; got x of shape (8, 8, 1); give x a",
     ),
     "pool without batch": (
         lambda: fnn.max_pool((2, 2)).apply({}, {}, jnp.ones((8, 8, 3))),

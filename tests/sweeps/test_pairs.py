@@ -98,7 +98,7 @@ def drawn(rule, i):
         full = list(args)
         for k, a in zip(where, floats, strict=True):
             full[k] = a
-        y = rule(case.spec, *full)
+        y = rule.of(case)(*full)
         return [leaf for leaf in jax.tree.leaves(y) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
     point = [args[k] for k in where]

@@ -66,10 +66,10 @@ def check_model(
         key = jax.random.key(seed)
         try:
             params, state, batch = (_cast(tree, dtype) for tree in arrays) if dtype else arrays
-            comparison = compare(layer, params, state, batch, loss, key=key, seed=seed, tolerance=tolerance)
+            comparison = compare(layer, (params, state), batch, loss, key=key, seed=seed, tolerance=tolerance)
             parts = [comparison]
             if not comparison:
-                audited = audit(layer, params, state, batch, loss, key=key)
+                audited = audit(layer, (params, state), batch, loss, key=key)
                 parts += [] if audited else [audited]  # it sees what hand and automatic do not share
         except InputError:
             raise
@@ -88,7 +88,7 @@ def _find(where: str, name: str) -> Any:
     require(hasattr(found, attribute), where, f"{attribute!r} in {module}", "no such name", "look for a typing error")
     thing = getattr(found, attribute)
     wanted = "a Layer or (layer, params, state, batch, loss)"
-    if callable(thing):
+    if callable(thing) and not isinstance(thing, Layer):
         try:
             thing = thing()
         except (Exception, SystemExit) as error:

@@ -25,11 +25,12 @@ from fnn.check.report import Outcome
 from fnn.check.timing import MODES, medians
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer
-from fnn.core.layer import Layer, Params, State
+from fnn.core.layer import Layer, Pair, Params, State
 from fnn.core.program import bytes_of
 from fnn.core.rule import gradients
 from fnn.inspect.table import table
 from fnn.train.batch import mean
+from fnn.train.step import TrainState
 
 LOSS = "(loss)"
 
@@ -115,8 +116,7 @@ class Audit(Outcome):
 @of_live_arrays
 def audit(
     layer: Layer,
-    params: Params,
-    state: State,
+    train_state: TrainState | Pair,
     batch: tuple,
     loss: Callable[[Any, Any], jax.Array],
     *,
@@ -128,7 +128,8 @@ def audit(
     The copies inside a `repeat` share one row: each is judged with its own parameters, input and cotangent.
 
     Args:
-      layer, params, state: the model.
+      layer: the model.
+      train_state: its parameters and model state: a TrainState, or a pair (params, state) such as `layer.init` returns.
       batch: a pair (x, labels).
       loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
       key: for stochastic layers.
@@ -142,14 +143,14 @@ def audit(
 
     >>> import jax, jax.numpy as jnp, fnn
     >>> model, x = fnn.serial(hidden=fnn.dense(3), act=fnn.tanh()), jnp.arange(6.0).reshape(2, 3)
-    >>> result = audit(model, *model.init(jax.random.key(0), x), (x, jnp.ones((2, 3))), fnn.squared_error, rounds=1)
+    >>> result = audit(model, model.init(jax.random.key(0), x), (x, jnp.ones((2, 3))), fnn.squared_error, rounds=1)
     >>> bool(result), [row.path for row in result.rows]
     (True, ['hidden', 'act', '(loss)'])
     """
     rounds = integer("audit", "rounds", rounds, fix="time at least one round")
-    _, params, (x, labels, state, key) = objective("audit", layer, params, state, batch, loss, key)
+    _, params, (x, labels, state, key) = objective("audit", layer, train_state, batch, loss, key)
     probed = Probed(layer, params, state, x, key)
-    f, slots, rest = objective("audit", probed.layer, probed.params, state, (x, labels), loss, key)
+    f, slots, rest = objective("audit", probed.layer, (probed.params, state), (x, labels), loss, key)
     whole = Measured(gradient_of(f), slots, rest, auto=gradient_of(automatic(f)))
     with gradients("auto"):
         look = jax.jit(lambda slots, state, x, key: probed.layer.apply(slots, state, x, train=True, key=key))

@@ -10,10 +10,11 @@ from fnn.check.model.compare import GRADIENT, gradient_of, objective
 from fnn.check.model.measure import Judged, Measured
 from fnn.check.report import Outcome
 from fnn.core.alive import of_live_arrays
-from fnn.core.layer import Layer, Params, State
+from fnn.core.layer import Layer, Pair
 from fnn.core.program import equations
 from fnn.core.rule import gradients, rules
 from fnn.inspect.table import table
+from fnn.train.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +67,7 @@ class Bisection(Outcome):
 @of_live_arrays
 def bisect(
     layer: Layer,
-    params: Params,
-    state: State,
+    train_state: TrainState | Pair,
     batch: tuple,
     loss: Callable[[Any, Any], jax.Array],
     *,
@@ -76,7 +76,8 @@ def bisect(
     """Name the rules that make a model's gradients wrong.
 
     Args:
-      layer, params, state: the model.
+      layer: the model.
+      train_state: its parameters and model state: a TrainState, or a pair (params, state) such as `layer.init` returns.
       batch: a pair (x, labels).
       loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
       key: for stochastic layers.
@@ -89,11 +90,11 @@ def bisect(
 
     >>> import jax, jax.numpy as jnp, fnn
     >>> model, x = fnn.dense(2), jnp.arange(6.0).reshape(2, 3)
-    >>> result = bisect(model, *model.init(jax.random.key(0), x), (x, jnp.ones((2, 2))), fnn.squared_error)
+    >>> result = bisect(model, model.init(jax.random.key(0), x), (x, jnp.ones((2, 2))), fnn.squared_error)
     >>> bool(result), [row.rule for row in result.rows]
     (True, ['dense', 'squared_error'])
     """
-    f, free, data = objective("bisect", layer, params, state, batch, loss, key)
+    f, free, data = objective("bisect", layer, train_state, batch, loss, key)
     measured = Measured(gradient_of(f), free, data)
     rows = tuple(_suspect(name, measured.judge({name: "hand"})) for name in rules_of(f, free, data))
     notes = list(dict.fromkeys(measured.notes))

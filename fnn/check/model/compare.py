@@ -23,10 +23,11 @@ from fnn.check.tolerance import EPS64, allowed, largest
 from fnn.check.verdict import NOTHING, Difference, verdict_on
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer, require, require_function, require_key, require_leaves
-from fnn.core.layer import Layer, Params, State, require_layer
+from fnn.core.layer import Layer, Pair, Params, params_and_state, require_layer
 from fnn.core.rule import gradients
 from fnn.train.batch import split_batch
 from fnn.train.measure import measure
+from fnn.train.step import TrainState
 
 # Differences that are not this sharp, relative to the gradient along their direction, judge nothing.
 _SHARP = 0.01
@@ -64,8 +65,7 @@ class Comparison(Report):
 @of_live_arrays
 def compare(
     layer: Layer,
-    params: Params,
-    state: State,
+    train_state: TrainState | Pair,
     batch: tuple,
     loss: Callable[[Any, Any], jax.Array],
     *,
@@ -80,7 +80,8 @@ def compare(
     parameter array, or 99 where they confirm a disagreement.
 
     Args:
-      layer, params, state: the model.
+      layer: the model.
+      train_state: its parameters and model state: a TrainState, or a pair (params, state) such as `layer.init` returns.
       batch: a pair (x, labels).
       loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
       key: for stochastic layers; all ways draw the same.
@@ -95,12 +96,12 @@ def compare(
 
     >>> import jax, jax.numpy as jnp, fnn
     >>> model, x = fnn.dense(2), jnp.arange(6.0).reshape(2, 3)
-    >>> result = compare(model, *model.init(jax.random.key(0), x), (x, jnp.ones((2, 2))), fnn.squared_error)
+    >>> result = compare(model, model.init(jax.random.key(0), x), (x, jnp.ones((2, 2))), fnn.squared_error)
     >>> bool(result), [leaf.path for leaf in result.leaves]
     (True, ['bias', 'kernel'])
     """
     seed = integer("compare", "seed", seed, 0)
-    f, free, data = objective("compare", layer, params, state, batch, loss, key)
+    f, free, data = objective("compare", layer, train_state, batch, loss, key)
     room = allowed("compare", tolerance)
     measured = Measured(gradient_of(f), free, data, seed, gradient_of(automatic(f)), room)
     judged = measured.judge("hand")
@@ -124,7 +125,7 @@ def compare(
 
 
 def objective(
-    where: str, layer: Layer, params: Params, state: State, batch: tuple, loss: Callable, key: jax.Array | None
+    where: str, layer: Layer, train_state: TrainState | Pair, batch: tuple, loss: Callable, key: jax.Array | None
 ) -> tuple[Callable, Params, tuple]:
     """The mean training loss as `f(params, (x, labels, state, key)) -> ()`, and these arguments.
 
@@ -133,6 +134,7 @@ def objective(
     """
     require_layer(where, "layer", layer)
     require_function(where, "loss", loss, "outputs", "labels")
+    params, state = params_and_state(where, train_state)
     require_leaves(where, params=params, state=state)
     if key is not None:
         require_key(where, key)

@@ -235,7 +235,7 @@ def _has_foreign_rules(layer: Layer, loss: Callable, start: TrainState, batch: t
     """Whether derivatives written by hand remain where fnn's own rules are automatic."""
 
     def objective(params: Params, x: Any, labels: Any) -> jax.Array:
-        return loss(layer.apply(params, start.state, x, train=True, key=start.key)[0], labels)
+        return loss(layer.apply(params, start.model_state, x, train=True, key=start.key)[0], labels)
 
     with gradients("auto"):
         return "custom_vjp_call" in str(jax.make_jaxpr(objective)(start.params, *batch))

@@ -30,7 +30,7 @@ def order_is_free(layer: Layer, start: TrainState, x: Any, n: int, tolerance: fl
 
     @jax.jit
     def outputs(x: Any) -> Any:
-        return layer.apply(start.params, start.state, x, train=True, key=start.key)[0]
+        return layer.apply(start.params, start.model_state, x, train=True, key=start.key)[0]
 
     order = np.roll(np.arange(n), 1)
     with gradients("auto"):

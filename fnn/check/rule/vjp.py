@@ -200,7 +200,7 @@ def _check_case(
         args = tuple(case.sample(seed + i, dtype))
     return examine(
         f"{rule.name}, case {i}",
-        partial(rule, case.spec),
+        rule.of(case),
         args,
         auto=partial(rule.forward, case.spec),
         reference=partial(rule.reference, case.spec),

@@ -43,7 +43,7 @@ def verdicts(result):
 
 class TestAudit:
     def test_a_right_model(self):
-        result = audit(NET, PARAMS, STATE, BATCH, fnn.squared_error, rounds=2)
+        result = audit(NET, (PARAMS, STATE), BATCH, fnn.squared_error, rounds=2)
         assert result
         assert list(verdicts(result)) == ["one", "act", "two", "norm", "out", "(loss)"]
         assert set(verdicts(result).values()) == {"right"}
@@ -70,7 +70,7 @@ class TestAudit:
 
     def test_a_bug_in_the_middle_leaves_the_layers_before_it_right(self, broken):
         broken("layer_norm", lambda dx, *rest: (1.01 * dx, *rest))
-        result = audit(NET, PARAMS, STATE, BATCH, fnn.squared_error, rounds=1)
+        result = audit(NET, (PARAMS, STATE), BATCH, fnn.squared_error, rounds=1)
         assert not result
         wanted = {"one": "inherits", "act": "right", "two": "inherits", "norm": "WRONG", "out": "right"}
         assert wanted.items() <= verdicts(result).items()
@@ -89,7 +89,7 @@ class TestAudit:
     def test_a_bug_in_the_loss_is_named(self, broken):
         net = fnn.dense(2)
         broken("squared_error", lambda *all_: (all_[0] * 2, *all_[1:]))
-        result = audit(net, *net.init(jax.random.key(0), X), BATCH, fnn.squared_error, rounds=1)
+        result = audit(net, net.init(jax.random.key(0), X), BATCH, fnn.squared_error, rounds=1)
         assert verdicts(result) == {"dense": "inherits", "(loss)": "WRONG"}
 
     @pytest.mark.long
@@ -103,7 +103,7 @@ class TestAudit:
         params, state = net.init(jax.random.key(0), x)
 
         broken("dense", lambda dx, dkernel, dbias: (dx, dkernel.at[0, 0].add(1e-6), dbias))
-        result = audit(net, params, state, (x, T), fnn.squared_error, key=jax.random.key(3), rounds=1)
+        result = audit(net, (params, state), (x, T), fnn.squared_error, key=jax.random.key(3), rounds=1)
         assert result.guilty == ("01_repeat/serial/d", "04_serial/r")
         assert len(result.rows) == 7
         rows = {row.path: row for row in result.rows}
@@ -116,23 +116,23 @@ class TestAudit:
         params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (net.init(jax.random.key(0), X)[0], X))
         t = T.astype(jnp.bfloat16)
         broken("tanh", lambda dx: (dx * 0.99,))
-        result = audit(net, params, {}, (x, t), fnn.squared_error, rounds=1)
+        result = audit(net, (params, {}), (x, t), fnn.squared_error, rounds=1)
         assert verdicts(result) == {"a": "inherits", "act": "WRONG", "b": "right", "(loss)": "right"}
 
     def test_refuses_bad_arguments(self):
         with pytest.raises(fnn.InputError, match="audit expected rounds >= 1; got 0"):
-            audit(NET, PARAMS, STATE, BATCH, fnn.squared_error, rounds=0)
+            audit(NET, (PARAMS, STATE), BATCH, fnn.squared_error, rounds=0)
         with pytest.raises(fnn.InputError, match="a model with parameters; got none"):
-            audit(fnn.identity(), {}, {}, (X, X), fnn.squared_error)
+            audit(fnn.identity(), ({}, {}), (X, X), fnn.squared_error)
         with pytest.raises(fnn.InputError, match=r"audit expected a batch \(x, labels\)"):
-            audit(NET, PARAMS, STATE, X, fnn.squared_error)
+            audit(NET, (PARAMS, STATE), X, fnn.squared_error)
 
 
 class TestBisect:
     def test_names_the_rules_that_are_wrong(self, broken):
         broken("tanh", lambda dx: (dx.at[0, 0].multiply(1.001),))
         broken("dense", lambda dx, dkernel, dbias: (dx, dkernel, -dbias))
-        result = bisect(NET, PARAMS, STATE, BATCH, fnn.squared_error)
+        result = bisect(NET, (PARAMS, STATE), BATCH, fnn.squared_error)
         assert not result
         assert result.guilty == ("dense", "tanh")
         assert {row.rule for row in result.rows if row.verdict == "right"} == {"layer_norm", "squared_error"}
@@ -146,7 +146,7 @@ class TestBisect:
     def test_a_model_without_rules(self):
         net = fnn.lift(lambda p, x: x @ p["w"], lambda key, x: {"w": jnp.ones((3, 2))})
         params, state = net.init(jax.random.key(0), X)
-        result = bisect(net, params, state, BATCH, lambda y, t: ((y - t) ** 2).mean(-1))
+        result = bisect(net, (params, state), BATCH, lambda y, t: ((y - t) ** 2).mean(-1))
         assert result
         assert str(result).endswith("The model uses no rule.")
 
@@ -154,7 +154,7 @@ class TestBisect:
         half = jax.custom_vjp(lambda x: x * 1)
         half.defvjp(lambda x: (x, None), lambda _, dy: (dy / 2,))
         net = fnn.serial(fnn.dense(3), fnn.lift(lambda p, x: half(x), name="half"))
-        result = bisect(net, *net.init(jax.random.key(0), X), BATCH, lambda y, t: (y.sum(-1) - t.sum(-1)) ** 2)
+        result = bisect(net, net.init(jax.random.key(0), X), BATCH, lambda y, t: (y.sum(-1) - t.sum(-1)) ** 2)
         assert any("not fnn's are in the model" in note for note in result.notes)
 
     def test_rules_inside_loops_are_found(self):
@@ -164,4 +164,4 @@ class TestBisect:
 
     def test_refuses_bad_arguments(self):
         with pytest.raises(fnn.InputError, match=r"bisect expected a batch \(x, labels\)"):
-            bisect(NET, PARAMS, STATE, X, fnn.squared_error)
+            bisect(NET, (PARAMS, STATE), X, fnn.squared_error)

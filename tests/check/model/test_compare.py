@@ -45,7 +45,7 @@ def verdicts(result):
 
 class TestCompare:
     def test_agreement(self):
-        result = check.compare(NET, PARAMS, STATE, (np.asarray(X), np.asarray(T)), squared)
+        result = check.compare(NET, (PARAMS, STATE), (np.asarray(X), np.asarray(T)), squared)
         assert result
         assert result.raise_if_wrong() is result
         assert [leaf.path for leaf in result.leaves] == ["hidden/bias", "hidden/kernel", "out/bias", "out/kernel"]
@@ -63,7 +63,7 @@ class TestCompare:
 
     def test_a_wrong_sign_is_found_and_named(self, broken_dense):
         broken_dense(lambda dx, dkernel, dbias: (dx, dkernel, -dbias))
-        result = check.compare(NET, PARAMS, STATE, (X, T), squared)
+        result = check.compare(NET, (PARAMS, STATE), (X, T), squared)
         assert not result
         assert list(verdicts(result).values()) == ["DIFFER", "agree", "DIFFER", "agree"]
         out = result.leaves[2]
@@ -80,43 +80,43 @@ class TestCompare:
 
     def test_half_precision_is_judged_as_sharply(self, broken_dense):
         params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (PARAMS, X))
-        assert check.compare(NET, params, STATE, (x, T), squared)
+        assert check.compare(NET, (params, STATE), (x, T), squared)
         broken_dense(lambda dx, dkernel, dbias: (dx, dkernel.at[0, 0].multiply(1 + 2.0**-7), dbias))
-        result = check.compare(NET, params, STATE, (x, T), squared)
+        result = check.compare(NET, (params, STATE), (x, T), squared)
         assert verdicts(result)["out/kernel"] == "DIFFER"  # by one ulp of bfloat16
         assert verdicts(result)["out/bias"] == "agree"
         assert result.leaves[3].worst == (0, 0)
 
     def test_what_is_wrong_in_one_dtype_alone(self, broken_dense):
         broken_dense(lambda dx, dk, db: (dx, dk, db * 1.01 if db.dtype == jnp.float32 else db))
-        result = check.compare(NET, PARAMS, STATE, (X, T), squared)
+        result = check.compare(NET, (PARAMS, STATE), (X, T), squared)
         assert list(verdicts(result).values()) == ["DIFFER", "agree", "DIFFER", "agree"]
         assert "in float32, and only there" in str(result)
 
     def test_a_gradient_of_zero_vanishes(self, broken_dense):
         net = fnn.serial(inner=fnn.dense(3), norm=fnn.batch_norm(), out=fnn.dense(2))
         params, state = net.init(jax.random.key(0), X)
-        result = check.compare(net, params, state, (X, T), squared)
+        result = check.compare(net, (params, state), (X, T), squared)
         assert result
         wanted = {"inner/bias": "vanish", "inner/kernel": "agree", "norm/scale": "agree", "out/bias": "agree"}
         assert wanted.items() <= verdicts(result).items()
         assert str(result).endswith("agree in all 5 parameters that have one.")
         assert "vanish: the true gradient is zero" in str(result)
         broken_dense(lambda dx, dkernel, dbias: (dx, dkernel, dbias + 1e-4))
-        result = check.compare(net, params, state, (X, T), squared)
+        result = check.compare(net, (params, state), (X, T), squared)
         assert verdicts(result)["inner/bias"] == "DIFFER"
 
     def test_a_small_gradient_is_not_taken_for_rounding(self, broken_dense):
         net = fnn.serial(small=fnn.dense(3), scale=fnn.lift(lambda p, x: 1e-9 * x), out=fnn.dense(2))
         params, state = net.init(jax.random.key(0), X)
-        assert set(verdicts(check.compare(net, params, state, (X, T), squared)).values()) == {"agree"}
+        assert set(verdicts(check.compare(net, (params, state), (X, T), squared)).values()) == {"agree"}
         broken_dense(lambda dx, dkernel, dbias: (dx, dkernel, dbias * 1.001))
-        assert verdicts(check.compare(net, params, state, (X, T), squared))["small/bias"] == "DIFFER"
+        assert verdicts(check.compare(net, (params, state), (X, T), squared))["small/bias"] == "DIFFER"
 
     def test_kinks_are_said_and_not_failed(self):
         net = fnn.serial(first=fnn.dense(3), act=fnn.relu(), out=fnn.dense(2))
         params, state = net.init(jax.random.key(0), X)
-        result = check.compare(net, params, state, (jnp.concatenate([X, 0 * X]), jnp.concatenate([T, T])), squared)
+        result = check.compare(net, (params, state), (jnp.concatenate([X, 0 * X]), jnp.concatenate([T, T])), squared)
         assert result, str(result)
         assert verdicts(result) == {
             "first/bias": "kink",
@@ -130,7 +130,7 @@ class TestCompare:
     def test_differences_see_what_both_share(self):
         triple = fnn.lift(lambda p, x: 2 * x + jax.lax.stop_gradient(x), name="triple")
         net = fnn.serial(first=fnn.dense(3), triple=triple, out=fnn.dense(2))
-        result = check.compare(net, *net.init(jax.random.key(0), X), (X, T), squared)
+        result = check.compare(net, net.init(jax.random.key(0), X), (X, T), squared)
         assert list(verdicts(result).values()) == ["DIFFER", "DIFFER", "agree", "agree"]
         assert [leaf.culprit for leaf in result.leaves] == ["differences", "differences", "", ""]
         assert result.leaves[0].numeric == pytest.approx(1.5 * result.leaves[0].hand, rel=1e-4)
@@ -142,12 +142,12 @@ class TestCompare:
 
         triple.defvjp(lambda x: (3 * x, None), lambda _, dy: (2 * dy,))
         net = fnn.serial(first=fnn.dense(3), triple=fnn.lift(lambda p, x: triple(x)), out=fnn.dense(2))
-        result = check.compare(net, *net.init(jax.random.key(0), X), (X, T), squared)
+        result = check.compare(net, net.init(jax.random.key(0), X), (X, T), squared)
         assert [leaf.culprit for leaf in result.leaves] == ["hand", "hand", "", ""]
 
     def test_stochastic_layers_draw_the_same_in_all_ways(self):
         net = fnn.serial(noise=fnn.dropout(0.5), out=fnn.dense(2))
-        result = check.compare(net, *net.init(jax.random.key(0), X), (X, T), squared, key=jax.random.key(5))
+        result = check.compare(net, net.init(jax.random.key(0), X), (X, T), squared, key=jax.random.key(5))
         assert result
         assert {finding.verdict for finding in result.findings} == {"pass"}
 
@@ -158,29 +158,29 @@ class TestCompare:
 
         net = fnn.serial(first=fnn.dense(3), picky=fnn.lift(only_half), out=fnn.dense(2))
         params, state = net.init(jax.random.key(0), X)
-        result = check.compare(net, params, state, (X, T), squared)
+        result = check.compare(net, (params, state), (X, T), squared)
         assert result
         assert "no float64: InputError: in picky: picky expected float32" in str(result)
         broken_dense(lambda dx, dkernel, dbias: (dx, dkernel.at[0, 0].multiply(1.01), dbias))
-        assert verdicts(check.compare(net, params, state, (X, T), squared))["out/kernel"] == "DIFFER"
+        assert verdicts(check.compare(net, (params, state), (X, T), squared))["out/kernel"] == "DIFFER"
 
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_a_model_that_rounds_inside(self, dtype):
         net = fnn.serial(first=fnn.dense(3), cast=fnn.lift(lambda p, x: x.astype(dtype).astype(x.dtype)))
-        result = check.compare(net, *net.init(jax.random.key(0), X), (X, T[:, :1]), squared)
+        result = check.compare(net, net.init(jax.random.key(0), X), (X, T[:, :1]), squared)
         assert result, str(result)
         assert "the model rounds to an epsilon" in str(result)
 
     def test_what_is_not_finite_never_agrees(self):
         net = fnn.serial(first=fnn.dense(3), bad=fnn.lift(lambda p, x: x * jnp.nan))
-        result = check.compare(net, *net.init(jax.random.key(0), X), (X, T[:, :1]), squared)
+        result = check.compare(net, net.init(jax.random.key(0), X), (X, T[:, :1]), squared)
         assert not result
         assert set(verdicts(result).values()) == {"DIFFER"}
         json.loads(result.to_json())
 
     def test_both_exactly_zero_agree(self):
         net = fnn.serial(first=fnn.dense(3), dead=fnn.lift(lambda p, x: 0 * x))
-        result = check.compare(net, *net.init(jax.random.key(0), X), (X, T[:, :1]), squared)
+        result = check.compare(net, net.init(jax.random.key(0), X), (X, T[:, :1]), squared)
         assert result
         assert {(leaf.absolute, leaf.relative, leaf.ulps, leaf.verdict) for leaf in result.leaves} == {
             (0, 0, 0, "agree")
@@ -188,18 +188,18 @@ class TestCompare:
 
     def test_refuses_bad_arguments(self):
         with pytest.raises(fnn.InputError, match="a model with parameters; got none"):
-            check.compare(fnn.identity(), {}, {}, (X, X), squared)
+            check.compare(fnn.identity(), ({}, {}), (X, X), squared)
         with pytest.raises(fnn.InputError, match=r"compare expected a batch \(x, labels\)"):
-            check.compare(NET, PARAMS, STATE, X, squared)
+            check.compare(NET, (PARAMS, STATE), X, squared)
         with pytest.raises(fnn.InputError, match=r"compare expected a function loss\(outputs, labels\)"):
-            check.compare(NET, PARAMS, STATE, (X, T), 3)
+            check.compare(NET, (PARAMS, STATE), (X, T), 3)
         with pytest.raises(fnn.InputError, match="compare expected a Layer for layer; got 'net'"):
-            check.compare("net", PARAMS, STATE, (X, T), squared)
+            check.compare("net", (PARAMS, STATE), (X, T), squared)
         with pytest.raises(fnn.InputError, match="loss to give a floating-point array; got int32"):
-            check.compare(NET, PARAMS, STATE, (X, T), lambda y, t: jnp.argmax(y, -1))
+            check.compare(NET, (PARAMS, STATE), (X, T), lambda y, t: jnp.argmax(y, -1))
         message = r"compare expected loss of shape \(8,\) or .*; outputs were broadcast against labels"
         with pytest.raises(fnn.InputError, match=message):
-            check.compare(fnn.dense(1), *fnn.dense(1).init(KEY, X), (X, T[:, 0]), lambda y, t: (y - t) ** 2)
+            check.compare(fnn.dense(1), fnn.dense(1).init(KEY, X), (X, T[:, 0]), lambda y, t: (y - t) ** 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -1,0 +1,1 @@
+"""Operations to time, each in fnn and in PyTorch."""

@@ -1,0 +1,1 @@
+"""Pages, tables and charts from the files of results; nothing is measured."""

@@ -1,0 +1,1 @@
+"""How anything is timed: processes, rounds, statistics, and the machine."""
