@@ -87,7 +87,8 @@ class Audit(Outcome):
         inheriting = [row.path for row in self.rows if row.verdict == "inherits"]
         if not self.guilty:
             if inheriting:
-                return f"No layer is wrong alone, and together they are in {', '.join(inheriting)}: look between the layers."
+                where = ", ".join(inheriting)
+                return f"No layer is wrong alone, and together they are in {where}: look between the layers."
             return "Every layer is right on its own, and so is the model."
         lines = [f"{row.path} is wrong: {row.detail}." for row in self.rows if row.verdict == "WRONG"]
         if inheriting:
