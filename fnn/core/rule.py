@@ -154,7 +154,9 @@ class Rule:
         ok = isinstance(self.cases, Sequence) and all(isinstance(case, Case) for case in self.cases)
         require(ok, where, "a tuple of cases", described(self.cases), "make each with fnn.core.cases.case(spec, shape)")
         object.__setattr__(self, "cases", tuple(self.cases))
-        object.__setattr__(self, "refuses", tuple(Refusal(*pair) for pair in self.refuses))
+        refuses = self.refuses
+        object.__setattr__(self, "refuses", ())
+        self.refuse(*refuses)
         require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
         old = _registry.get(self.name)
         if old is not None and _origin(old.fwd) != _origin(self.fwd):
@@ -172,6 +174,10 @@ class Rule:
         """Names of the rows of all its tables, in their order, "hand" not among them."""
         names = (row.name for product in self.products for row in product.rows)
         return tuple(dict.fromkeys(name for name in names if name != "hand"))
+
+    def refuse(self, *pairs: tuple[Callable, str]) -> None:
+        """Add to `refuses`, where the function that refuses is defined after the rule."""
+        object.__setattr__(self, "refuses", (*self.refuses, *(Refusal(*pair) for pair in pairs)))
 
     def add(self, product: str, row: Implementation) -> None:
         """Put a row on top of a table: from a script, before anything that uses the rule has been compiled.
