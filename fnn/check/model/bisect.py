@@ -76,11 +76,7 @@ def bisect(
     """Name the rules that make a model's gradients wrong.
 
     Args:
-      layer: the model.
-      train_state: its parameters and model state: a TrainState, or a pair (params, state) such as `layer.init` returns.
-      batch: a pair (x, labels).
-      loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
-      key: for stochastic layers.
+      layer, train_state, batch, loss, key: as for `compare`.
 
     Returns:
       A `Bisection`: true if no rule is guilty, printed as a table.
