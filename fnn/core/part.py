@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from fnn.core.errors import InputError, described, require
+from fnn.core.errors import InputError, described, index_of, require
 from fnn.core.layer import Layer, Params, Spec, State, around, require_layer
 
 
@@ -30,11 +30,12 @@ def at(place: str | int, layer: Layer) -> Layer:
     >>> net.apply(*net.init(jax.random.key(0), x), x)[0].shape
     (2, 4)
     """
-    ok = isinstance(place, str) or (isinstance(place, int) and not isinstance(place, bool) and place >= 0)
-    require(
-        ok, "at", "a key or a position >= 0 for place", described(place), 'write at("image", layer) or at(0, layer)'
-    )
+    number = None if isinstance(place, str) else index_of(place)
+    ok = isinstance(place, str) or (number is not None and number >= 0)
+    fix = 'write at("image", layer) or at(0, layer)'
+    require(ok, "at", "a key or a position >= 0 for place", described(place), fix)
     require_layer("at", "layer", layer)
+    place = place if number is None else number
 
     def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
         params, state, y = layer.init_spec(key, _part(x, place))
