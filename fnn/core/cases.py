@@ -53,6 +53,19 @@ class Case:
         return [draw(jax.random.key(seed * len(self.draws) + i), dtype) for i, draw in enumerate(self.draws)]
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A call of an operation that must raise an InputError, in every mode.
+
+    Attributes:
+      call: makes it, without arguments.
+      message: a regular expression that the message matches.
+    """
+
+    call: Callable[[], Any]
+    message: str
+
+
 def case(spec: Hashable, *args: Any, batched: bool = True, implementation: str = "") -> Case:
     """Describe a call: each argument is a shape (normal numbers), None, or a function `(key, dtype) -> argument`.
 

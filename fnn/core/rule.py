@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import explained
-from fnn.core.cases import Case
+from fnn.core.cases import Case, Refusal
 from fnn.core.errors import InputError, described, require, require_function
 from fnn.core.implementation import Implementation, Product, forced, unavailable
 from fnn.core.placement import Placement, current_placement, placement
@@ -119,6 +119,8 @@ class Rule:
         argument; None for integers, keys and absent arguments.
       reference: `(spec, *args) -> output`, the textbook formula in loops, for tests alone.
       cases: arguments that exercise every option; `fnn.core.cases.case` makes one.
+      kinks: whether slopes meet somewhere; the one that `forward` takes there is the right one.
+      refuses: arguments that must raise: pairs (a call without arguments, a regular expression of its message).
       storage: which values the backward pass had better keep, and which compute again.
       products: what `fwd` and `bwd` are made of, each with a table of implementations, where there are several. The two
         themselves always are products: `fwd` and `bwd` are the last rows of tables that `add` lengthens.
@@ -135,6 +137,8 @@ class Rule:
     bwd: Callable
     reference: Callable
     cases: tuple[Case, ...]
+    kinks: bool = False
+    refuses: tuple[Refusal, ...] = ()
     storage: Storage = NOTHING
     products: tuple[Product, ...] = ()
     _hand: Callable = dataclasses.field(init=False, repr=False)
@@ -150,6 +154,7 @@ class Rule:
         ok = isinstance(self.cases, Sequence) and all(isinstance(case, Case) for case in self.cases)
         require(ok, where, "a tuple of cases", described(self.cases), "make each with fnn.core.cases.case(spec, shape)")
         object.__setattr__(self, "cases", tuple(self.cases))
+        object.__setattr__(self, "refuses", tuple(Refusal(*pair) for pair in self.refuses))
         require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
         old = _registry.get(self.name)
         if old is not None and _origin(old.fwd) != _origin(self.fwd):

@@ -85,14 +85,15 @@ class Audit(Outcome):
 
     def conclusion(self) -> str:
         """Who is guilty, in sentences."""
-        heirs = [row.path for row in self.rows if row.verdict == "inherits"]
+        inheriting = [row.path for row in self.rows if row.verdict == "inherits"]
         if not self.guilty:
-            if heirs:
-                return f"No layer is wrong alone, and together they are in {', '.join(heirs)}: look between the layers."
+            if inheriting:
+                where = ", ".join(inheriting)
+                return f"No layer is wrong alone, and together they are in {where}: look between the layers."
             return "Every layer is right on its own, and so is the model."
         lines = [f"{row.path} is wrong: {row.detail}." for row in self.rows if row.verdict == "WRONG"]
-        if heirs:
-            lines.append(f"{', '.join(heirs)} only inherit{'s' if len(heirs) == 1 else ''} it.")
+        if inheriting:
+            lines.append(f"{', '.join(inheriting)} only inherit{'s' if len(inheriting) == 1 else ''} it.")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -243,7 +244,7 @@ def _child(path: str, part: _Part, slopes: Params, cumulative: list[Judged], rou
         what = f"{what} itself" if what.startswith("output") else f"{what} gradient"
         detail = f"its own {what} is off by {worst.relative:.1e} of its largest entry ({worst.finding().detail})"
     local = max(j.relative for j in judged)
-    ulps = max((j.leaf.ulps for j in judged if not j.drowned), default=0.0)
+    ulps = max((j.leaf.ulps for j in judged if not j.cancelled), default=0.0)
     total = max((j.relative for j in cumulative), default=None)
     costs = _seconds(part, rounds), _saved(part)
     return Child(path, kind, verdict, local, ulps, total, *costs, gradient, norm, leaves, detail)

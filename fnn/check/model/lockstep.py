@@ -40,7 +40,7 @@ _SHOWN = (1, 2, 5)  # and these times 10, 100, ...
 # A loss is log(sum(exp)) - x, or the like, by two formulas that round differently even where the floor is zero.
 _LOSS_ULPS = 4
 # A wrong rule is wrong by distance / k in a mean step; one that is this much better did not make the distance.
-_INNOCENT = 0.1
+_CARRIED = 0.1
 _NOISES = {
     "order": "the automatic run with the examples of each batch in another order: the same sums, rounded anew",
     "ulp": "the automatic run from parameters moved by one unit in the last place (another order of examples would\n"
@@ -260,7 +260,7 @@ def _is_local(
     with gradients("auto"):
         again, _ = auto(before, batch)
     here = _norms(hand, again.params)
-    return not all(here[path] <= _INNOCENT * distances[path] / number for path in beyond)
+    return not all(here[path] <= _CARRIED * distances[path] / number for path in beyond)
 
 
 def _advance(updates: dict, runs: dict, batch: tuple, seed: int | None) -> tuple[dict, dict]:

@@ -42,7 +42,7 @@ class Judged:
       error, tolerance: what was judged, and its limit.
       rounding: the tolerance in float64.
       size: of the entries: the largest true one, or of the terms that cancel in it, if half of the digits are lost.
-      drowned: whether they are.
+      cancelled: whether they are.
     """
 
     leaf: Leaf
@@ -53,7 +53,7 @@ class Judged:
     tolerance: float
     rounding: float
     size: float
-    drowned: bool
+    cancelled: bool
 
     @property
     def relative(self) -> float:
@@ -153,8 +153,8 @@ class Measured:
         worst = np.unravel_index(np.argmax(gap(who, t)), t.shape) if t.size else ()
         known = {"worst": tuple(map(int, worst)), "verdict": verdict, "culprit": "hand" if wrong else ""}
         leaf = leaf_of(self.paths[i], dtype, h, a, t, **known)
-        drowned = not wrong and noise > np.sqrt(eps) * peak
-        return Judged(leaf, wrong, hand64, t, seen, limit, sharp, noise / eps if drowned else peak, drowned)
+        cancelled = not wrong and noise > np.sqrt(eps) * peak
+        return Judged(leaf, wrong, hand64, t, seen, limit, sharp, noise / eps if cancelled else peak, cancelled)
 
     def _measure_noise(self) -> list[tuple[float, float]]:
         fine = [[self._moved(self.fine_eps, n, both) for n in range(_DRAWS)] for both in (False, True)]
@@ -164,9 +164,9 @@ class Measured:
             free, both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in fine)
             far, far_both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in coarse)
             base = largest(free)
-            calm = both <= _JUMP * max(base, self.fine_eps * largest(t))
-            small = max(base, largest(both[calm]))
-            large = max(largest(far), largest(far_both[calm]), small * self._coarse / self.fine_eps)
+            steady = both <= _JUMP * max(base, self.fine_eps * largest(t))
+            small = max(base, largest(both[steady]))
+            large = max(largest(far), largest(far_both[steady]), small * self._coarse / self.fine_eps)
             noises.append((small, large))
         return noises
 

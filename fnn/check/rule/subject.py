@@ -61,7 +61,7 @@ class Subject:
         leaves = [(path_of(place, names), leaf) for place, leaf in jax.tree_util.tree_leaves_with_path(args)]
         self.paths = tuple(path for path, leaf in leaves if is_float(leaf))
         self.held = tuple((path, kind_of(leaf)) for path, leaf in leaves if not is_float(leaf))
-        floats, self._join = split(args)
+        floats, self.put = split(args)
         self.given: Arrays = tuple(map(np.asarray, floats))
         self.functions = {"hand": self._flat(hand, "hand")}
         if auto is not None:
@@ -81,7 +81,7 @@ class Subject:
     def _flat(self, f: Callable, mode: str) -> Callable:
         def flat(floats: tuple) -> tuple:
             with gradients(mode):
-                out = f(*self._join(floats))
+                out = f(*self.put(floats))
             parts = [part for leaf in jax.tree.leaves(out) for part in _real_parts(leaf)]
             return tuple(jnp.asarray(part) for part in parts if is_float(part))
 
@@ -151,8 +151,8 @@ class Subject:
         here = self.gradients("hand", self.fine)
         on = self.run(self.fine, f, self.at(self.fine), self.cotangents(0, self.fine))
         moved = jax.tree.map(largest_gap, here, on)
-        calm = jax.tree.map(lambda a, m: m <= _CONVERGING * largest(a), here, moved)
-        return moved if all(jax.tree.leaves(calm)) else None
+        steady = jax.tree.map(lambda a, m: m <= _CONVERGING * largest(a), here, moved)
+        return moved if all(jax.tree.leaves(steady)) else None
 
     def limit(self, a: np.ndarray, peak: float, noise: float = 0.0) -> float:
         """The largest error of a result that rounding explains, or that the user allows; see `limit_of`."""

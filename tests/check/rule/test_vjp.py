@@ -171,7 +171,7 @@ class TestEachCheck:
         assert quick == set(check.CHECKS) - set(SLOW)
 
 
-# Right code at the places where checkers cry wolf.
+# Right code at the places where checkers raise false alarms.
 RIGHT = {
     "softmax at 1e3": (jax.nn.softmax, jnp.array([[1e3, 1e3 - 1, 900.0], [0.5, -1e3, 3.0]])),
     "normalised": (lambda x: (x - x.mean()) * lax.rsqrt(x.var() + 1e-5), 100 + X),

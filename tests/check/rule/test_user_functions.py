@@ -1,4 +1,4 @@
-"""`check_vjp` on what strangers bring: no false alarm, no miss; solvers, tolerances, time, and mistakes in words."""
+"""`check_vjp` on functions of users: no false alarm, no miss; solvers, tolerances, time, and mistakes in words."""
 
 import json
 
@@ -15,7 +15,7 @@ from fnn.check.finding import WIDTH
 from fnn.check.rule.numeric import Numeric, OutOfTimeError
 from fnn.check.rule.subject import Subject
 from tests.broken import VALUES, findings, ruled, says, sine, times, unary
-from tests.strangers import RIGHT, WRONG, A, X, Y, by_half, fixed_point
+from tests.user_functions import RIGHT, WRONG, A, X, Y, by_half, fixed_point
 
 CHECKS = ("primal", "automatic", "linear", "differences", "coordinates", "kinks")
 # One of each kind that was once told wrong; all of them with --full.
@@ -28,7 +28,7 @@ def judged(f, args, **options):
     return report
 
 
-class TestStrangers:
+class TestUserFunctions:
     @pytest.mark.parametrize("name", FEW)
     def test_right(self, name):
         report = judged(*RIGHT[name], checks=CHECKS)

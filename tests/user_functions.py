@@ -1,4 +1,4 @@
-"""Functions as strangers bring them to `check_vjp`: correct derivatives of many kinds, and wrong ones."""
+"""Functions as users bring them to `check_vjp`: correct derivatives of many kinds, and wrong ones."""
 
 import dataclasses
 from functools import partial
