@@ -45,6 +45,9 @@ Layers made of layers:
     concat                        the merging along the channels
     repeat                        n copies in a row, traced once
     remat                         intermediate values computed again instead of stored
+    at                            a layer on one part of a tree of inputs
+    shared                        one set of parameters in several places
+    precision                     parameters, computation and outputs in dtypes of their own
     lift                          a layer of your own from a function of params and x
     Layer                         the pair itself
 
@@ -100,10 +103,13 @@ from fnn.core.implementation import Implementation as Implementation
 from fnn.core.layer import Layer as Layer
 from fnn.core.lift import lift as lift
 from fnn.core.names import listed as _listed
+from fnn.core.part import at as at
 from fnn.core.placement import placement as placement
+from fnn.core.precision import precision as precision
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
 from fnn.core.rule import rules as rules
+from fnn.core.shared import shared as shared
 from fnn.core.storage import storage as storage
 from fnn.layers.activation import elu as elu
 from fnn.layers.activation import gelu as gelu

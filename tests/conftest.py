@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 
-flags = (
-    "--xla_force_host_platform_device_count=8",
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-)
+flags = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import chex  # noqa: E402 - it imports JAX, which reads the variables above
+
+chex.set_n_cpu_devices(8)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

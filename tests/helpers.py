@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,22 +37,31 @@ def is_float(a):
 
 
 def assert_close(got, want, *, ulps=64, names=""):
-    """Same tree, dtypes and shapes; each leaf within `ulps` of its dtype's epsilon, relative to its norm."""
-    got_leaves, got_tree = jax.tree.flatten(got)
-    want_leaves, want_tree = jax.tree.flatten(want)
-    assert got_tree == want_tree, f"{names}: {got_tree} is not {want_tree}"
-    for i, (a, b) in enumerate(zip(got_leaves, want_leaves, strict=True)):
-        assert a.dtype == b.dtype, f"{names} leaf {i}: {a.dtype} is not {b.dtype}"
-        assert a.shape == b.shape, f"{names} leaf {i}: {a.shape} is not {b.shape}"
+    """Same tree, dtypes and shapes; each leaf within `ulps` of its dtype's epsilon, relative to its largest entry."""
+
+    def scale(b):
+        return np.max(np.abs(np.asarray(b, np.float64)), initial=0.0)
+
+    def error(a, b):
+        return np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)), initial=0.0)
+
+    def close(a, b):
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            continue
+            return True
         eps = float(jnp.finfo(a.dtype).eps) if jnp.issubdtype(a.dtype, jnp.floating) else 0.0
-        wide_a, wide_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        scale = np.sqrt(np.mean(wide_b**2)) if b.size else 0.0
-        error = np.max(np.abs(wide_a - wide_b), initial=0.0)
-        assert error <= ulps * eps * max(scale, np.max(np.abs(wide_b), initial=0.0)), (
-            f"{names} leaf {i}: off by {error:.3g} where the leaf has scale {scale:.3g}"
-        )
+        return error(a, b) <= ulps * eps * scale(b)
+
+    def apart(a, b):
+        return f"off by {error(a, b):.3g} where the leaf has scale {scale(b):.3g}"
+
+    chex.assert_trees_all_equal_shapes_and_dtypes(got, want, custom_message=names or None)
+    chex.assert_trees_all_equal_comparator(close, apart, got, want, custom_message=names or None)
+
+
+def assert_same(got, want):
+    """Same tree, dtypes and shapes, and every entry the same."""
+    chex.assert_trees_all_equal_shapes_and_dtypes(got, want)
+    chex.assert_trees_all_equal(got, want)
 
 
 def cotangent_like(y, seed=7):
@@ -100,4 +110,4 @@ def gradients_of(f, mode, *args):
 
 def assert_exact(f, *args):
     """With small integers every sum is exact, so that hand-written and automatic gradients agree bit for bit."""
-    jax.tree.map(np.testing.assert_array_equal, gradients_of(f, "hand", *args), gradients_of(f, "auto", *args))
+    assert_same(gradients_of(f, "hand", *args), gradients_of(f, "auto", *args))

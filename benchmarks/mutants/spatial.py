@@ -128,7 +128,8 @@ def _last(values):
 
 def _next_tap(b: Back) -> tuple:
     count = math.prod(b.spec.window)
-    return b.grads(residuals=((b.residuals.astype(jnp.int32) + 1) % count).astype(b.residuals.dtype))
+    index, x = b.residuals
+    return b.grads(residuals=(((index.astype(jnp.int32) + 1) % count).astype(index.dtype), x))
 
 
 def _average_dx(share) -> Break:

@@ -1,5 +1,6 @@
 """A layer is two pure functions and a name."""
 
+import copy
 import functools
 import inspect
 import textwrap
@@ -55,6 +56,7 @@ class Layer:
       copies: how often each child runs (`repeat`).
       init_spec: `(key, x) -> (params, state, output spec)`; combinators give it so that no child is traced twice.
       options: what it was made with, as words for `repr`, which shows the layer as a tree.
+      shared: what `fnn.shared` marks a layer with: children of one composition with the same mark share parameters.
 
     A Layer is not a pytree: close over it, or pass it to `jax.jit` as a static argument. It is no function either:
     `layer.apply(params, state, x)` runs it.
@@ -72,6 +74,7 @@ class Layer:
     copies: int = 1
     init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=None, repr=False)
     options: tuple[str, ...] = ()
+    shared: object = None
 
     def __post_init__(self):
         init, apply, init_spec = self.init, self.apply, self.init_spec
@@ -143,6 +146,22 @@ class Layer:
             return f"{self.name}({', '.join(self.options)})"
         lines = [*children, *(f"  {option}" for option in self.options)]
         return "\n".join([f"{self.name}(", *(f"{line}," for line in lines), ")"])
+
+
+def around(layer: Layer, apply: Callable, init_spec: Callable, wrap: Callable[[Layer], Layer], *options: str) -> Layer:
+    """A layer around another, with its parameters, state, children and name; `wrap` makes it again around another."""
+    rebuild = (lambda kids: wrap(layer.rebuild(kids))) if layer.rebuild else None
+    inner = (layer.name, layer.children, rebuild, layer.copies)
+    init = lambda key, x: init_spec(key, x)[:2]  # noqa: E731
+    return type(layer)(init, apply, *inner, init_spec, (*layer.options, *options), layer.shared)
+
+
+def marked(layer: Layer, shared: object, *options: str) -> Layer:
+    """The same layer with another mark."""
+    new = copy.copy(layer)
+    object.__setattr__(new, "shared", shared)
+    object.__setattr__(new, "options", (*layer.options, *options))
+    return new
 
 
 def shown(make: Callable[P, Layer]) -> Callable[P, Layer]:

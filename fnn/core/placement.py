@@ -54,10 +54,16 @@ def current_placement() -> Placement:
 
 
 def placement_of(*trees: Any) -> Placement:
-    """Where the arrays of the trees live, or those that they describe: "sharded" if one is on several devices."""
+    """Where the arrays of the trees live, or those that they describe: "sharded" if one is on several devices.
+
+    Of arrays that are traced nothing is known: then it is what `current_placement` says.
+    """
     if jax.device_count() == 1:
         return "single"
-    places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(trees))
+    leaves = jax.tree.leaves(trees)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return current_placement()
+    places = (getattr(leaf, "sharding", None) for leaf in leaves)
     return "sharded" if any(place is not None and len(place.device_set) > 1 for place in places) else "single"
 
 

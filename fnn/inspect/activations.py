@@ -7,6 +7,7 @@ import jax
 
 from fnn.core.alive import of_live_arrays
 from fnn.core.layer import Layer, Params, State, params_and_state, require_layer
+from fnn.core.shared import unshared
 from fnn.inspect.observe import observe
 
 
@@ -41,6 +42,7 @@ def activations(layer: Layer, train_state: Any, x: Any) -> dict[str, Any]:
     """
     require_layer("activations", "layer", layer)
     params, state = params_and_state("activations", train_state)
+    layer, params, state = unshared(layer, params, state)
     paths = []
 
     def wrap(path: str, leaf: Layer, copies: int) -> Layer:

@@ -12,7 +12,7 @@ from jax import lax
 import fnn
 from fnn import ops
 from fnn.data import filters
-from tests.helpers import DTYPES, assert_close, assert_exact, gradients_of, integers, normal
+from tests.helpers import DTYPES, assert_close, assert_exact, assert_same, gradients_of, integers, normal
 
 BOTH = pytest.mark.parametrize("mode", ["hand", "auto"])
 HALF = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -154,7 +154,7 @@ def test_mapped_over_kernels():
     ys, dws = jax.jit(jax.vmap(value_and_slope, (None, 0)))(x, ws)
     one = jax.jit(value_and_slope)
     for y, dw, w in zip(ys, dws, ws, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, (y, dw), one(x, w))
+        assert_same((y, dw), one(x, w))
 
 
 @pytest.mark.parametrize(

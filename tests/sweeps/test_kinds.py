@@ -103,6 +103,8 @@ GOOD = {
     "layer": NET,
     "wrap": lambda path, leaf, copies: leaf,
     "body": fnn.relu(),
+    "place": "image",
+    "compute": "float32",
     "n": 2,
     "merge": sum,
     "ys": [LOGITS, LOGITS],
@@ -232,7 +234,7 @@ CHECKS = [
 
 def _use(name, out):
     """Run what was made: an option that was accepted must work."""
-    if not isinstance(out, Layer) or name in ("Layer", "lift"):
+    if not isinstance(out, Layer) or name in ("Layer", "lift", "at"):
         return out
     x = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32) if name == "lenet5" else X
 

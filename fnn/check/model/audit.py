@@ -28,6 +28,7 @@ from fnn.core.errors import integer
 from fnn.core.layer import Layer, Pair, Params, State
 from fnn.core.program import bytes_of
 from fnn.core.rule import gradients
+from fnn.core.shared import unshared
 from fnn.inspect.table import table
 from fnn.train.batch import mean
 from fnn.train.step import TrainState
@@ -146,6 +147,7 @@ def audit(
     """
     rounds = integer("audit", "rounds", rounds, fix="time at least one round")
     _, params, (x, labels, state, key) = objective("audit", layer, train_state, batch, loss, key)
+    layer, params, state = unshared(layer, params, state)
     probed = Probed(layer, params, state, x, key)
     f, slots, rest = objective("audit", probed.layer, (probed.params, state), (x, labels), loss, key)
     whole = Measured(gradient_of(f), slots, rest, auto=gradient_of(automatic(f)))

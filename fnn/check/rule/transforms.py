@@ -1,7 +1,7 @@
 """Does the rule survive what people do to functions: each transformation against the plain gradient there."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from fnn.check.finding import Finding, first_line
 from fnn.check.rule.numeric import Numeric
 from fnn.check.rule.subject import GIVEN, Arrays, Subject
 from fnn.check.tolerance import Row, conclude, largest, largest_gap
+from fnn.core.placement import Placement, placement
 from fnn.core.program import equations
 
 # Exact in every precision, and small enough that what is positive, normalised or definite stays so.
@@ -27,7 +28,17 @@ def check_jit(numeric: Numeric) -> Iterator[Finding]:
         yield Finding("jit", "note", detail="the function cannot be compiled: it looks at values; checked op by op")
         return
     eager = subject.run(GIVEN, pull(subject.functions["hand"]), subject.given, subject.cotangents(0, GIVEN))
-    yield from _conclude("jit", numeric, subject.gradients("hand", GIVEN), eager, "compiled against op by op")
+    compiled = subject.gradients("hand", GIVEN)
+    yield from _conclude("jit", numeric, compiled, eager, "compiled against op by op")
+    point = subject.given, subject.cotangents(0, GIVEN)
+    programs = {}
+    for where in get_args(Placement):
+        with placement(where):
+            programs[where] = str(jax.make_jaxpr(pull(subject.functions["hand"]))(*point))
+    if len(set(programs.values())) > 1:
+        with placement("sharded"):
+            elsewhere = subject.pull("hand", GIVEN, *point)
+        yield from _conclude("jit", numeric, elsewhere, compiled, "as for a batch on several devices")
 
 
 def check_vmap(numeric: Numeric) -> Iterator[Finding]:

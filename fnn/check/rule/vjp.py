@@ -13,6 +13,7 @@ from fnn.check.rule.examine import CHECKS, SLOW, examine
 from fnn.check.tolerance import allowed, is_number
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import described, index_of, integer, require, require_flag
+from fnn.core.placement import placement
 from fnn.core.rule import Rule, rules
 
 
@@ -198,18 +199,19 @@ def _check_case(
         checks = tuple(check for check in checks if check != "jit")
     with jax.enable_x64(dtype == "float64"):
         args = tuple(case.sample(seed + i, dtype))
-    return examine(
-        f"{rule.name}, case {i}",
-        rule.of(case),
-        args,
-        auto=partial(rule.forward, case.spec),
-        reference=partial(rule.reference, case.spec),
-        strict=True,
-        checks=checks,
-        seed=seed + i,
-        quick=quick,
-        tolerance=tolerance,
-    )
+    with placement("single"):
+        return examine(
+            f"{rule.name}, case {i}",
+            rule.of(case),
+            args,
+            auto=partial(rule.forward, case.spec),
+            reference=partial(rule.reference, case.spec),
+            strict=True,
+            checks=checks,
+            seed=seed + i,
+            quick=quick,
+            tolerance=tolerance,
+        )
 
 
 def rule_of(where: str, rule: str | Rule) -> Rule:
