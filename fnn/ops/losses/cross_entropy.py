@@ -208,10 +208,7 @@ cross_entropy_rule = Rule(
     reference=_cross_entropy_reference,
     refuses=(
         (lambda: softmax_cross_entropy(jnp.ones((2, 3)), jnp.arange(3)), r"integer labels of shape \(2,\)"),
-        (
-            lambda: softmax_cross_entropy(jnp.ones((2, 3)), jnp.arange(2), label_smoothing=2.0),
-            r"label_smoothing in \[0, 1\)",
-        ),
+        (lambda: softmax_cross_entropy(jnp.ones((2, 3)), jnp.arange(2), label_smoothing=2.0), "label_smoothing in"),
     ),
     cases=(
         case(0.0, normal((8, 5), scale=3.0), integers((8,), 0, 5)),
