@@ -46,6 +46,8 @@ def test_a_row():
     assert leaf.ulps == 1
     assert leaf.cosine == pytest.approx(1)
     assert (leaf.hand, leaf.auto, leaf.numeric) == (-4 + 2.0**-21, -4, None)
+    small = leaf_of("w", jnp.float32, true + np.array([[0.0, 0.0], [2.0**-22, 0.0]]), true, true)
+    assert small.ulps == 1  # of the array's rms, as the entry itself is 0
 
 
 def test_rows_of_nothing_and_of_what_is_not_finite():
