@@ -154,9 +154,13 @@ class Rule:
         ok = isinstance(self.cases, Sequence) and all(isinstance(case, Case) for case in self.cases)
         require(ok, where, "a tuple of cases", described(self.cases), "make each with fnn.core.cases.case(spec, shape)")
         object.__setattr__(self, "cases", tuple(self.cases))
-        refuses = self.refuses
-        object.__setattr__(self, "refuses", ())
-        self.refuse(*refuses)
+        ok = isinstance(self.refuses, Sequence) and all(isinstance(pair, tuple) for pair in self.refuses)
+        require(ok, where, "refuses, pairs (call, message)", described(self.refuses), "leave it out, or pass pairs")
+        object.__setattr__(self, "refuses", tuple(Refusal(*pair) for pair in self.refuses))
+        ok = isinstance(self.products, Sequence) and all(isinstance(product, Product) for product in self.products)
+        require(ok, where, "products, a tuple of Product", described(self.products), "leave them out, or make some")
+        ok = isinstance(self.storage, Storage)
+        require(ok, where, "storage, a Storage", described(self.storage), "leave it out, or make one")
         require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
         old = _registry.get(self.name)
         if old is not None and _origin(old.fwd) != _origin(self.fwd):

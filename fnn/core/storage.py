@@ -14,7 +14,7 @@ lowered: only there is it known what an array was made of. On other platforms th
 
 import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad, batching, mlir
 
+from fnn.core.errors import require_flag
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 
@@ -55,15 +56,28 @@ class _Switch(NamedTuple):
 _switch = jax.make_user_context(_Switch())
 
 
-@contextmanager
-def storage(*, keep: bool = True, recompute: bool = True) -> Iterator[None]:
+def storage(*, keep: bool = True, recompute: bool = True) -> AbstractContextManager[None]:
     """Leave to XLA what it stores and what it computes again, in all that is traced inside the block: for measurements.
 
     Args:
       keep: whether values are stored once where rules say so.
       recompute: whether values are computed again in the backward pass where rules say so.
+
+    Raises:
+      InputError: what is neither True nor False.
+
+    >>> import jax, fnn
+    >>> with fnn.storage(recompute=False):
+    ...     slope = jax.jit(jax.grad(fnn.ops.relu))(3.0)
     """
-    with _switch(_Switch(keep, recompute)):
+    require_flag("storage", "keep", keep)
+    require_flag("storage", "recompute", recompute)
+    return _entered(_Switch(keep, recompute))
+
+
+@contextmanager
+def _entered(switch: _Switch) -> Iterator[None]:
+    with _switch(switch):
         yield
 
 

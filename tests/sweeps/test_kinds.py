@@ -140,6 +140,9 @@ GOOD = {
     ("Rule", "cases"): (case(None, (2,)),),
     ("time_modes", "f"): lambda: LOGITS,
     ("gradients", "mode"): "hand",
+    ("placement", "where"): "single",
+    ("Implementation", "name"): "mine",
+    ("Implementation", "run"): lambda spec, x: x,
 }
 # Numbers where the default is none.
 PLAIN = {"stride": 2, "rank": 2, "padding": 1, "axis": -1}
