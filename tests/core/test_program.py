@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fnn.core.program import bytes_of, depends, equations, evaluate, float_names, narrowest
+from fnn.core.program import bytes_of, custom_vjps, depends, equations, evaluate, float_names, narrowest
 
 
 def traced(f, *args):
@@ -63,3 +63,10 @@ def test_sizes():
     (out,) = traced(lambda x: x.astype("bfloat16"), np.ones((2, 3), np.float32)).jaxpr.outvars
     assert bytes_of(out) == 12
     assert bytes_of(traced(lambda k: k, jax.random.key(0)).jaxpr.outvars[0]) > 0
+
+
+def test_custom_vjps_are_counted_inside_loops_too():
+    twice = jax.custom_vjp(lambda x: 2 * x)
+    twice.defvjp(lambda x: (2 * x, None), lambda _, dy: (2 * dy,))
+    assert custom_vjps(traced(lambda x: twice(x) + lax.map(twice, jnp.ones(3) * x).sum(), 1.0).jaxpr) == 2
+    assert custom_vjps(traced(jnp.sin, 1.0).jaxpr) == 0

@@ -18,7 +18,7 @@ import numpy as np
 
 from fnn.check.arrays import is_float, nudge, path_of, widen
 from fnn.check.finding import Finding, Leaf, first_line
-from fnn.check.tolerance import EPS64, MODEL, eps_of, gap, largest, largest_gap, rounding
+from fnn.check.tolerance import EPS64, MODEL, eps_of, gap, largest, largest_gap, movement, rounding
 from fnn.check.verdict import leaf_of
 from fnn.core.program import narrowest
 from fnn.core.rule import gradients
@@ -161,8 +161,8 @@ class Measured:
         coarse = [[self._moved(self._coarse, n, both) for n in range(_DRAWS)] for both in (False, True)]
         noises = []
         for i, t in enumerate(self.truth):
-            free, both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in fine)
-            far, far_both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in coarse)
+            free, both = (movement(t, [m[i] for m in moved]) for moved in fine)
+            far, far_both = (movement(t, [m[i] for m in moved]) for moved in coarse)
             base = largest(free)
             steady = both <= _JUMP * max(base, self.fine_eps * largest(t))
             small = max(base, largest(both[steady]))
