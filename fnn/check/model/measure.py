@@ -110,12 +110,13 @@ class Measured:
         self.fine_eps, self.wide = EPS64, True
         try:
             with jax.enable_x64(True), gradients("auto"):
-                inner = narrowest(self._f.trace(*self._wide_inputs).jaxpr)
+                traced = self._f.trace(*self._wide_inputs)
             self.truth = self._run({}, *self._wide_inputs, wide=True)
         except Exception as error:
             self.wide, self.truth, self.fine_eps = False, self.auto, self._coarse
             self.notes.append(f"no float64: {first_line(error)}; judged in the given dtype alone")
         else:
+            inner = narrowest(traced.jaxpr)
             if inner > EPS64:
                 self.fine_eps = inner
                 self.notes.append(f"the model rounds to an epsilon of {inner:.1e} inside, whatever its dtype")
