@@ -7,7 +7,7 @@ import optax
 
 import fnn
 from fnn import data
-from fnn.check.lockstep import lockstep
+from fnn.check.model.lockstep import lockstep
 from fnn.check.plots import plot_errors, plot_lockstep, plot_steps
 
 HERE = Path(__file__).parent

@@ -75,7 +75,7 @@ def main(argv=None):
     test_metrics = {"loss": fnn.softmax_cross_entropy, "accuracy": fnn.accuracy}
 
     def test(now):
-        return train.evaluate(layer, now.params, now.state, test_batches, test_metrics)
+        return train.evaluate(layer, now, test_batches, test_metrics)
 
     with fnn.gradients(args.gradients):
         now, history = train.fit(step, now, batches, epochs=args.epochs, evaluate=test)
@@ -95,13 +95,13 @@ def compare_gradients(layer, image, batch):
     """
     optimizer = optax.sgd(0.01, momentum=0.9)
     now = train.init_state(layer, optimizer, jax.random.key(0), image)
-    print(check.compare(layer, now.params, now.state, batch, fnn.softmax_cross_entropy))
+    print(check.compare(layer, now, batch, fnn.softmax_cross_entropy))
     x, labels = map(jnp.asarray, batch)
 
     @jax.jit
     def step(params, opt_state):
         def loss(params):
-            return fnn.softmax_cross_entropy(layer.apply(params, now.state, x, train=True)[0], labels).mean()
+            return fnn.softmax_cross_entropy(layer.apply(params, now.model_state, x, train=True)[0], labels).mean()
 
         updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
         return optax.apply_updates(params, updates), opt_state
@@ -115,9 +115,9 @@ def compare_gradients(layer, image, batch):
 
 def draw(layer, now, test, history, out, suffix):
     """Save curves, filters, feature maps, confusion matrix and the worst mistakes."""
-    logits, _ = jax.jit(layer.apply)(now.params, now.state, test.images)
+    logits, _ = jax.jit(layer.apply)(now.params, now.model_state, test.images)
     probabilities = np.asarray(jax.nn.softmax(logits))
-    seen = inspect.activations(layer, now.params, now.state, test.images[:1])
+    seen = inspect.activations(layer, now, test.images[:1])
     maps = {path: seen[path][0] for path in ("relu1", "pool1", "relu2", "pool2")}
     pictures = {
         "filters": inspect.plot_filters(now.params["conv1"]["kernel"]),

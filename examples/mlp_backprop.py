@@ -154,7 +154,7 @@ From the scores back to the image the entries shrink: BP2 multiplies by a (1 - a
             # Without the smaller last batch, all have one shape and the step is compiled once.
             fnn.data.batches((x, labels), BATCH_SIZE, seed=args.seed, drop_last=True),
             epochs=args.epochs,
-            evaluate=lambda now: train.evaluate(NETWORK, now.params, {}, [test], {"accuracy": fnn.accuracy}),
+            evaluate=lambda now: train.evaluate(NETWORK, now, [test], {"accuracy": fnn.accuracy}),
             progress=False,
         )[1]
 

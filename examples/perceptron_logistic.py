@@ -115,7 +115,7 @@ def learn(
     )
 
     def accuracy(pair: tuple) -> float:
-        return train.evaluate(model, now.params, now.state, [pair], {"accuracy": fnn.accuracy})["accuracy"]
+        return train.evaluate(model, now, [pair], {"accuracy": fnn.accuracy})["accuracy"]
 
     return Learned(now.params, history, accuracy(pairs.train), accuracy(pairs.test))
 

@@ -45,6 +45,9 @@ Layers made of layers:
     concat                        the merging along the channels
     repeat                        n copies in a row, traced once
     remat                         intermediate values computed again instead of stored
+    at                            a layer on one part of a tree of inputs
+    shared                        one set of parameters in several places
+    precision                     parameters, computation and outputs in dtypes of their own
     lift                          a layer of your own from a function of params and x
     Layer                         the pair itself
 
@@ -64,6 +67,9 @@ Gradients:
 
     gradients                     by hand or automatically, for all that runs inside the block
     Rule                          an operation with a backward pass written by hand; one of your own, too
+    Implementation                one of several exact ways to compute what a rule needs
+    placement                     whether arrays live on one device or on several, where JAX cannot see it
+    storage                       what XLA stores and computes again, without what the rules say about it
     rules                         all that are registered
 
 Looking, and errors:
@@ -93,11 +99,18 @@ from fnn.core.combinators import repeat as repeat
 from fnn.core.combinators import residual as residual
 from fnn.core.combinators import serial as serial
 from fnn.core.errors import InputError as InputError
+from fnn.core.implementation import Implementation as Implementation
 from fnn.core.layer import Layer as Layer
-from fnn.core.layer import lift as lift
+from fnn.core.lift import lift as lift
+from fnn.core.names import listed as _listed
+from fnn.core.part import at as at
+from fnn.core.placement import placement as placement
+from fnn.core.precision import precision as precision
 from fnn.core.rule import Rule as Rule
 from fnn.core.rule import gradients as gradients
 from fnn.core.rule import rules as rules
+from fnn.core.shared import shared as shared
+from fnn.core.storage import storage as storage
 from fnn.layers.activation import elu as elu
 from fnn.layers.activation import gelu as gelu
 from fnn.layers.activation import leaky_relu as leaky_relu
@@ -135,64 +148,8 @@ from fnn.ops.losses import squared_error as squared_error
 from fnn.ops.losses import top_k_accuracy as top_k_accuracy
 from fnn.ops.losses import zero_one as zero_one
 
-__all__ = [
-    "InputError",
-    "Layer",
-    "Rule",
-    "accuracy",
-    "adaptive_avg_pool",
-    "avg_pool",
-    "batch_norm",
-    "check",
-    "concat",
-    "conv",
-    "conv_transpose",
-    "data",
-    "decay_mask",
-    "dense",
-    "depthwise_conv",
-    "dropout",
-    "elu",
-    "filter_pool",
-    "flatten",
-    "gelu",
-    "global_avg_pool",
-    "global_max_pool",
-    "gradients",
-    "group_norm",
-    "hinge",
-    "identity",
-    "inspect",
-    "l2_penalty",
-    "layer_norm",
-    "leaky_relu",
-    "lift",
-    "log_softmax",
-    "max_pool",
-    "models",
-    "ops",
-    "parallel",
-    "relu",
-    "remat",
-    "repeat",
-    "reshape",
-    "residual",
-    "rules",
-    "separable_conv",
-    "serial",
-    "sigmoid",
-    "sigmoid_binary_cross_entropy",
-    "silu",
-    "softmax",
-    "softmax_cross_entropy",
-    "softplus",
-    "squared_error",
-    "summary",
-    "tanh",
-    "top_k_accuracy",
-    "train",
-    "zero_one",
-]
+__version__ = "0.1.0"
+__all__ = _listed(__doc__)
 
 if TYPE_CHECKING:
     from fnn import check as check

@@ -9,6 +9,13 @@ SIZES = (2, 9, 10, 4)  # of the batches that all layers here take
 
 LAYERS = {
     "adaptive_avg_pool": [lambda: fnn.adaptive_avg_pool(1), lambda: fnn.adaptive_avg_pool((2, 3))],
+    "at": [
+        lambda: fnn.serial(
+            fnn.lift(lambda params, x: {"a": x, "b": x}),
+            fnn.at("a", fnn.conv(4, 3, padding="SAME")),
+            fnn.lift(lambda params, x: x["a"] + x["b"]),
+        )
+    ],
     "avg_pool": [
         lambda: fnn.avg_pool(2),
         lambda: fnn.avg_pool(3, stride=2, padding="SAME"),
@@ -57,6 +64,7 @@ LAYERS = {
         lambda: fnn.max_pool(5, stride=1, padding=2),
     ],
     "parallel": [lambda: fnn.parallel(fnn.relu(), fnn.max_pool(3, stride=1, padding="SAME"), merge=fnn.concat)],
+    "precision": [lambda: fnn.precision(fnn.serial(fnn.conv(4, 3), fnn.batch_norm()), "float32")],
     "relu": [lambda: fnn.relu()],
     "remat": [lambda: fnn.remat(fnn.serial(fnn.conv(4, 3, padding="SAME"), fnn.relu()))],
     "repeat": [lambda: fnn.repeat(fnn.serial(fnn.conv(4, 3, padding="SAME"), fnn.batch_norm(), fnn.relu()), 2)],
@@ -64,6 +72,7 @@ LAYERS = {
     "residual": [lambda: fnn.residual(fnn.conv(4, 3, padding="SAME"), after=fnn.relu())],
     "separable_conv": [lambda: fnn.separable_conv(4, 3)],
     "serial": [lambda: fnn.serial(fnn.conv(4, 3), fnn.dropout(0.1), fnn.relu())],
+    "shared": [lambda: fnn.serial(*[fnn.shared(fnn.conv(4, 3, padding="SAME"))] * 2)],
     "sigmoid": [lambda: fnn.sigmoid()],
     "silu": [lambda: fnn.silu()],
     "softmax": [lambda: fnn.softmax()],

@@ -49,6 +49,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
+def _where_arrays_live(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Programs are those of a user's single device; tests marked `sharded` split their batches."""
+    from fnn import placement
+
+    with placement("sharded" if request.node.get_closest_marker("sharded") else "single"):
+        yield
+
+
+@pytest.fixture(autouse=True)
 def messages_that_contradict_themselves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No error of any test says "expected a tuple of arrays; got tuple": what came is never just what was wanted."""
     from fnn.core.errors import InputError

@@ -1,9 +1,9 @@
-"""What each formulation, `kept` and `cheap` are worth in a whole network: the training step without it.
+"""What each implementation, keeping and recomputation are worth in a whole network: the training step without it.
 
     python -m benchmarks.studies.ablation            some minutes; writes results/ablation.json
     python -m benchmarks.studies.ablation resnet20   prints one network
 
-"without winograd" is the step of fnn by hand whose tables of convolutions lack the rows of that formulation: the next
+"without winograd" is the step of fnn by hand whose tables of convolutions lack the rows of that name: the next
 row that fits is taken. "memory kept" is the step in a process that has called `fnn.train.keep_memory`. Each variant has
 a process of its own, and its first step is compared like any other program's.
 """
@@ -12,8 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
-from jax.interpreters import mlir
-
+import fnn
 from benchmarks.networks import NETWORKS, libraries, nodes
 from benchmarks.networks.agree import NUDGES
 from benchmarks.networks.zoo import asked
@@ -24,14 +23,14 @@ from benchmarks.timing.machine import describe
 from benchmarks.timing.measure import Program, measure
 from benchmarks.timing.results import RESULTS, write
 from benchmarks.timing.worker import Worker
-from fnn.core import kept
-from fnn.ops.convolution import tables as forms
 
 NAMES = ("resnet20", "vgg", "mobilenet", "resnext", "vit")
 WITHOUT = "hand, without "
-KEPT, CHEAP = "kept", "cheap"
+KEPT, AGAIN = "keeping", "recomputation"
+SWITCHES = {KEPT: "keep", AGAIN: "recompute"}
 NORMS = (nodes.BatchNorm, nodes.LayerNorm)
 MEMORY = "hand, memory kept"
+_process = ExitStack()  # what holds until the process ends
 
 
 def build(name: str, library: str, variant: str) -> object:
@@ -43,26 +42,15 @@ def build(name: str, library: str, variant: str) -> object:
 
 
 def _remove(part: str) -> None:
-    if part == KEPT:
-        mlir.register_lowering(kept._kept(), mlir.lower_fun(kept._same, multiple_results=False), platform="cpu")
-        return
-    if part == CHEAP:
-        kept._cheap = _Forgets()
-        return
-    gone = forms.FORMULATIONS[part]
-    for table in ("FORWARD", "INPUT_GRADIENT", "KERNEL_GRADIENT"):
-        setattr(forms, table, tuple(row for row in getattr(forms, table) if row.formulation is not gone))
-
-
-class _Forgets(dict):
-    """No mark outlives its making."""
-
-    def __setitem__(self, *_: object) -> None:
-        pass
+    """For the rest of this process."""
+    if part in SWITCHES:
+        _process.enter_context(fnn.storage(**{SWITCHES[part]: False}))
+    else:
+        fnn.rules()["conv"].remove(part)  # the tables are those of the transposed convolution, too
 
 
 def parts(name: str) -> list[str]:
-    """The formulations that the tables choose somewhere in a network's step, but for "direct"; `kept` and `cheap`.
+    """The implementations that the tables choose somewhere in a network's step, but for "direct"; the switches.
 
     >>> "shifted" in parts("mobilenet"), "shifted" in parts("lenet5")
     (True, False)
@@ -73,7 +61,7 @@ def parts(name: str) -> list[str]:
             if i or product != "input_gradient":  # nobody needs the gradient of a network's input
                 found[form] = None
     norms = any(isinstance(place.node, NORMS) for place in nodes.leaves(NETWORKS[name].places()))
-    return [form for form in found if form != "direct"] + [KEPT] + [CHEAP] * norms
+    return [form for form in found if form != "direct"] + [KEPT] + [AGAIN] * norms
 
 
 def records(names: Sequence[str]) -> Iterator[dict]:
@@ -92,9 +80,9 @@ def markdown(report: Mapping) -> str:
     """A table a network."""
     about = (
         "The step of fnn by hand without one of its parts, in a run of its own; above 1: what the part is worth. "
-        '"without winograd" takes the next formulation that fits; "without kept" leaves XLA free to compute '
+        '"without winograd" takes the next implementation that fits; "without keeping" leaves XLA free to compute '
         "activations, the indices of max pooling and depthwise gradients again in every operation that reads them; "
-        '"without cheap" keeps the outputs of norms, and of a relu behind them, for the backward pass; '
+        '"without recomputation" keeps the outputs of norms, and of a relu behind them, for the backward pass; '
         '"defaults" is compiled without options. "memory kept" is the whole step in a process that has called '
         "`fnn.train.keep_memory`: below 1 is what page faults cost."
     )

@@ -1,14 +1,14 @@
-"""Each convolution of a network in all its formulations, beside the speed of a matrix product: where a step's floor is.
+"""Each convolution of a network in all implementations, beside the speed of a matrix product: where a step's floor is.
 
     python -m benchmarks.studies.layers            some minutes; writes results/layers.json, which the report then shows
     python -m benchmarks.studies.layers resnet20   prints one network
 
 Every product (output, input gradient, kernel gradient) is compiled alone, with the options of the training step, and
-timed in rounds in which all formulations take turns. Sums over a network leave out the gradient of its input, which no
-training step computes. The floor is the number of multiply-adds of the textbook formula at the speed of a large matrix
-product; only a formulation with fewer multiply-adds (Winograd's) can pass below it. Alone is not within a step: there
-XLA fuses what surrounds a product, and other memory is at hand, so that the fastest alone need not be the fastest
-there. The tables follow whole steps where the two differ: `benchmarks.studies.ablation` has them.
+timed in rounds in which all implementations take turns. Sums over a network leave out the gradient of its input, which
+no training step computes. The floor is the number of multiply-adds of the textbook formula at the speed of a large
+matrix product; only an implementation with fewer multiply-adds (Winograd's) can pass below it. Alone is not within a
+step: there XLA fuses what surrounds a product, and other memory is at hand, so that the fastest alone need not be the
+fastest there. The tables follow whole steps where the two differ: `benchmarks.studies.ablation` has them.
 """
 
 import math
@@ -22,23 +22,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import fnn.ops.convolution.tables as convolution_tables
 from benchmarks.networks import nodes
 from benchmarks.networks.zoo import NETWORKS, asked
 from benchmarks.report import tables
 from benchmarks.timing.machine import Copying, copied, describe
 from benchmarks.timing.results import RESULTS, write
-from fnn.ops.convolution import tables as forms
-from fnn.ops.convolution.direct import ConvSpec
+from fnn.ops.convolution.spec import ConvSpec
 from fnn.train import compiler_options
 
 NAMES = ("lenet5", "mnist_cnn", "convnetjs", "resnet20", "resnet18", "vgg", "mobilenet", "resnext")
 ROUNDS = 9
-HOPELESS_SECONDS = 0.5  # a formulation that takes this long once is not timed again
+HOPELESS_SECONDS = 0.5  # an implementation that takes this long once is not timed again
 SQUARE = 1024  # of the matrix product that stands for the processor's speed
 TABLES = {
-    "forward": forms.FORWARD,
-    "input_gradient": forms.INPUT_GRADIENT,
-    "kernel_gradient": forms.KERNEL_GRADIENT,
+    "forward": convolution_tables.FORWARD,
+    "input_gradient": convolution_tables.INPUT_GRADIENT,
+    "kernel_gradient": convolution_tables.KERNEL_GRADIENT,
 }
 Shape = tuple[int, ...]
 Convolution = tuple[Shape, Shape, int, int, int]  # of x and of the kernel; stride, padding, groups
@@ -66,19 +66,17 @@ def spec_of(convolution: Convolution) -> ConvSpec:
 
 
 def choices(convolution: Convolution) -> dict[str, str]:
-    """The formulation that the tables choose for each product.
+    """The implementation that the tables choose for each product.
 
     >>> choices(((8, 14, 14, 32), (3, 3, 1, 32), 1, 1, 32))["forward"]
     'shifted'
     """
     spec, found = spec_of(convolution), {}
-    names = {module: name for name, module in forms.FORMULATIONS.items()}
 
     def choose(x: jax.Array, w: jax.Array) -> None:
-        dy = forms.direct.forward(spec, x, w)
+        dy = convolution_tables.forward(spec, x, w)
         for product, table in TABLES.items():
-            row = forms.chosen(table, spec, dy if product == "input_gradient" else x, w)
-            found[product] = names[row.formulation]
+            found[product] = table.chosen(spec, dy if product == "input_gradient" else x, w).name
 
     jax.eval_shape(choose, *(jax.ShapeDtypeStruct(shape, "float32") for shape in convolution[:2]))
     return found
@@ -118,18 +116,16 @@ def seconds(programs: dict[str, Callable[[], jax.Array]]) -> dict[str, float]:
 
 
 def products(convolution: Convolution) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """For each of the three products its name, the formulation that the tables choose, and seconds by formulation."""
+    """For each of the three products its name, the implementation that the tables choose, and the seconds of all."""
     (shape, kernel, *_), spec, chosen = convolution, spec_of(convolution), choices(convolution)
     random = np.random.default_rng(0)
     x, w = (jnp.asarray(random.standard_normal(s, np.float32)) for s in (shape, kernel))
-    dy = jnp.ones(jax.eval_shape(lambda x, w: forms.direct.forward(spec, x, w), x, w).shape)
-    arguments = {"forward": (x, w), "input_gradient": (dy, w), "kernel_gradient": (x, dy, w)}
+    dy = jnp.ones(jax.eval_shape(lambda x, w: convolution_tables.forward(spec, x, w), x, w).shape)
+    arguments = {"forward": (x, w), "input_gradient": (dy, w), "kernel_gradient": (x, dy)}
     for product, given in arguments.items():
-        programs = {
-            name: program(partial(getattr(module, product), spec), *given)
-            for name, module in forms.FORMULATIONS.items()
-            if hasattr(module, product) and module.fits(spec, w)
-        }
+        like = {"w": w} if product == "kernel_gradient" else {}
+        rows = [row for row in TABLES[product].rows if row.fits(spec, given[0], w)]
+        programs = {row.name: program(partial(row.run, spec, **like), *given) for row in rows}
         yield product, chosen[product], seconds(programs)
 
 
@@ -173,7 +169,7 @@ def sums(report: dict, name: str) -> dict[str, float]:
 
 
 def _cell(row: dict) -> str:
-    """Milliseconds of the chosen formulation, of the fastest and of "direct"."""
+    """Milliseconds of the chosen implementation, of the fastest and of "direct"."""
     times = row["seconds"]
     names = dict.fromkeys([row["chosen"], min(times, key=times.get), "direct"])
     bold = {row["chosen"]: "**"}
@@ -196,19 +192,19 @@ def markdown(report: dict) -> str:
     about = (
         f"Every convolution alone, float32, results into memory in use, medians of {ROUNDS} rounds; a matrix product "
         f"of {SQUARE}x{SQUARE} does {2e-9 * report['multiply_adds_a_second']:.0f} GFLOP/s on this machine. Winograd's "
-        "formulation multiplies less and may pass below that speed. Within a step XLA fuses what surrounds a product, "
-        "and the fastest alone need not be the fastest there: where the two differ, the tables follow the step (above, "
+        "multiplies less and may pass below that speed. Within a step XLA fuses what surrounds a product, and "
+        "the fastest alone need not be the fastest there: where the two differ, the tables follow the step (above, "
         '"What each part is worth").'
     )
     if report.get("copy_gib_per_second"):
         about += f" Between products, {copied(report['copy_gib_per_second'])}."
     about += " Sums over one training step:"
-    formulations = tables.table(
+    details = tables.table(
         ["network", "x, kernel", *(product.replace("_", " ") for product in TABLES)],
         [[*names, *(cells.get(product, tables.ABSENT) for product in TABLES)] for names, cells in detail.items()],
     )
-    about_formulations = "Milliseconds as chosen (bold), at the fastest where that is another, and of XLA's own:"
-    return "\n\n".join([about, tables.table(head, totals), about_formulations, formulations])
+    about_rows = "Milliseconds as chosen (bold), at the fastest where that is another, and of XLA's own:"
+    return "\n\n".join([about, tables.table(head, totals), about_rows, details])
 
 
 def main(words: list[str]) -> None:

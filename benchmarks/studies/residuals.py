@@ -8,7 +8,6 @@ what an operation really adds is what it saves beyond them. XLA may still share 
 the temporary memory of compiled programs stands in the tables of times.
 """
 
-import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +22,7 @@ from benchmarks.operations.zoo import OPERATIONS, Operation
 from benchmarks.timing.machine import describe
 from benchmarks.timing.results import RESULTS, write
 from fnn import ops
+from fnn.core.program import bytes_of, depends
 
 # Registered rules that nobody times.
 MORE = {
@@ -47,26 +47,13 @@ def saved(f: Callable, arguments: tuple, fixed: tuple = ()) -> dict[str, int]:
     traced, (output, _) = jax.make_jaxpr(program, return_shape=True)(arguments, fixed)
     jaxpr, outputs = traced.jaxpr, len(jax.tree.leaves(output))
     y, kept = jaxpr.outvars[:outputs], jaxpr.outvars[outputs:]
-    varies = _depends(jaxpr, [True] * len(jaxpr.invars))[outputs:]
+    varies = depends(jaxpr, [True] * len(jaxpr.invars))[outputs:]
     counts = {"arguments": 0, "output": 0, "more": 0}
     # A value that depends on no argument, such as the zeros of relu, is part of the program and saved by no call.
     for v in {id(v): v for v, counted in zip(kept, varies, strict=True) if counted}.values():
         kind = "arguments" if v in jaxpr.invars else "output" if v in y else "more"
-        counts[kind] += math.prod(v.aval.shape) * v.aval.dtype.itemsize
+        counts[kind] += bytes_of(v)
     return counts
-
-
-def _depends(jaxpr: Any, inputs: list[bool]) -> list[bool]:
-    """Which outputs of a jaxpr depend on the marked inputs; looks into nested calls of `jax.jit`."""
-    marked = {id(v) for v, mark in zip(jaxpr.invars, inputs, strict=True) if mark}
-    for equation in jaxpr.eqns:
-        given = [id(v) in marked for v in equation.invars]
-        if equation.primitive.name == "jit":
-            found = _depends(equation.params["jaxpr"].jaxpr, given)
-        else:
-            found = [any(given)] * len(equation.outvars)
-        marked |= {id(v) for v, mark in zip(equation.outvars, found, strict=True) if mark}
-    return [id(v) in marked for v in jaxpr.outvars]
 
 
 def row(name: str, operation: Operation) -> dict[str, Any]:

@@ -22,14 +22,15 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import fnn
 from benchmarks.timing.machine import describe
 from benchmarks.timing.results import RESULTS, write
-from fnn.ops.convolution import tables as conv_forms
-from fnn.ops.convolution.direct import ConvSpec, exchange
+from fnn.ops.convolution.direct import exchange
+from fnn.ops.convolution.spec import ConvSpec
+from fnn.ops.convolution.tables import FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT
 
 DEVICES = 8
 IMAGES = (64, 16, 16, 8)
 KINDS = ("explicit", "auto", "shard_map")
 MODES = ("hand", "auto")
-# Shapes of x and kernel, and options. Batches are large enough for formulations that cut them into chunks.
+# Shapes of x and kernel, and options. Batches are large enough for implementations that cut them into chunks.
 CONVS = {
     "conv 3x3, 16 to 16": ((128, 32, 32, 16), (3, 3, 16, 16), {"padding": 1}),
     "conv 3x3, 64 to 64": ((64, 28, 28, 64), (3, 3, 64, 64), {"padding": 1}),
@@ -114,7 +115,7 @@ def compile_network(kind: str, mode: str) -> Any:
     return compile_sharded(gradient, (params, state), batch, kind, mode)
 
 
-def formulations(name: str) -> list[str]:
+def implementations(name: str) -> list[str]:
     """Those that compute one of the products of a convolution of CONVS; "direct" is among them."""
     images, kernel, options = CONVS[name]
     w = jax.ShapeDtypeStruct(kernel, jnp.float32)
@@ -123,21 +124,25 @@ def formulations(name: str) -> list[str]:
     spec = ConvSpec(images[1:-1], (stride,) * 2, ((padding,) * 2,) * 2, (1, 1), groups)
     if "transposed" in name:
         w = jax.eval_shape(partial(exchange, groups), w)
-    return [name for name, module in conv_forms.FORMULATIONS.items() if module.fits(spec, w)]
+    x = jax.ShapeDtypeStruct(images, jnp.float32)
+    rows = [row for table in (FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT) for row in table.rows]
+    return list(dict.fromkeys(row.name for row in rows if row.fits(spec, x, w)))
 
 
 @cache
-def compile_conv(name: str, formulation: str | None, kind: str) -> Any:
+def compile_conv(name: str, implementation: str | None, kind: str) -> Any:
     """The compiled gradient of a convolution of CONVS by kernel and x.
 
     Args:
       name: a key of CONVS.
-      formulation: one of `formulations(name)`, None for what the tables choose, "auto" for automatic gradients.
+      implementation: one of `implementations(name)`, None for what the tables choose, "auto" for automatic gradients.
       kind: one of KINDS.
     """
     images, kernel, options = CONVS[name]
-    mode, forced = ("auto", None) if formulation == "auto" else ("hand", formulation)
-    op = partial(fnn.ops.conv_transpose if "transposed" in name else fnn.ops.conv, formulation=forced)
+    op = fnn.ops.conv_transpose if "transposed" in name else fnn.ops.conv
+    mode: Any = "auto" if implementation == "auto" else "hand"
+    if implementation not in (None, "auto"):
+        mode = {"conv_transpose" if "transposed" in name else "conv": implementation}
 
     def gradient(axis_name: str | None) -> Callable:
         # By x too, which is added to the loss's gradient by an inner product that costs one number to send.
@@ -197,17 +202,17 @@ def rows(programs: dict[str, Callable]) -> list[dict[str, Any]]:
 
 
 def programs() -> dict[str, Callable]:
-    """The network, each convolution, and each of its formulations against the same automatic gradient."""
+    """The network, each convolution, and each of its implementations against the same automatic gradient."""
     found = {"network": compile_network}
     for name in CONVS:
-        for form in (None, *formulations(name)):
+        for form in (None, *implementations(name)):
             label = name if form is None else f"{name}, {form}"
             found[label] = partial(_conv_program, name, form)
     return found
 
 
-def _conv_program(name: str, formulation: str | None, kind: str, mode: str) -> Any:
-    return compile_conv(name, "auto" if mode == "auto" else formulation, kind)
+def _conv_program(name: str, implementation: str | None, kind: str, mode: str) -> Any:
+    return compile_conv(name, "auto" if mode == "auto" else implementation, kind)
 
 
 def excess(report: dict[str, Any]) -> list[str]:

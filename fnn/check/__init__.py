@@ -39,17 +39,14 @@ What these return or raise:
     NotCheckedError               of `assert_vjp`, where nothing could be checked
 """
 
-from fnn.check.audit import Audit as Audit
-from fnn.check.audit import audit as audit
-from fnn.check.bisect import Bisection as Bisection
-from fnn.check.bisect import bisect as bisect
-from fnn.check.compare import Comparison as Comparison
-from fnn.check.compare import compare as compare
-from fnn.check.examine import CHECKS as CHECKS
-from fnn.check.explain import Explanation as Explanation
-from fnn.check.explain import explain as explain
-from fnn.check.lockstep import Lockstep as Lockstep
-from fnn.check.lockstep import lockstep as lockstep
+from fnn.check.model.audit import Audit as Audit
+from fnn.check.model.audit import audit as audit
+from fnn.check.model.bisect import Bisection as Bisection
+from fnn.check.model.bisect import bisect as bisect
+from fnn.check.model.compare import Comparison as Comparison
+from fnn.check.model.compare import compare as compare
+from fnn.check.model.lockstep import Lockstep as Lockstep
+from fnn.check.model.lockstep import lockstep as lockstep
 from fnn.check.plots import plot_errors as plot_errors
 from fnn.check.plots import plot_gradient_norms as plot_gradient_norms
 from fnn.check.plots import plot_lockstep as plot_lockstep
@@ -60,11 +57,14 @@ from fnn.check.report import Leaf as Leaf
 from fnn.check.report import NotCheckedError as NotCheckedError
 from fnn.check.report import Report as Report
 from fnn.check.report import Suite as Suite
+from fnn.check.rule.examine import CHECKS as CHECKS
+from fnn.check.rule.explain import Explanation as Explanation
+from fnn.check.rule.explain import explain as explain
+from fnn.check.rule.vjp import assert_vjp as assert_vjp
+from fnn.check.rule.vjp import check_all as check_all
+from fnn.check.rule.vjp import check_rule as check_rule
+from fnn.check.rule.vjp import check_vjp as check_vjp
 from fnn.check.timing import time_modes as time_modes
-from fnn.check.vjp import assert_vjp as assert_vjp
-from fnn.check.vjp import check_all as check_all
-from fnn.check.vjp import check_rule as check_rule
-from fnn.check.vjp import check_vjp as check_vjp
 
 __all__ = [
     "CHECKS",

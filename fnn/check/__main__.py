@@ -1,8 +1,8 @@
-"""`python -m fnn.check`: see `fnn.check.cli`."""
+"""`python -m fnn.check`: see `fnn.check.command.main`."""
 
 import sys
 
-from fnn.check.cli import main
+from fnn.check.command.main import main
 
 if __name__ == "__main__":  # worker processes import this file, too
     sys.exit(main())

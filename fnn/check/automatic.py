@@ -12,12 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend import core
 
 from fnn import ops
-from fnn.check.program import equations, map_programs
+from fnn.core.program import PLAIN_CALLS, equations, evaluate, map_programs
 from fnn.core.rule import gradients
 
 # Where JAX keeps the undifferentiated program of a call with a rule of its own.
@@ -25,7 +24,6 @@ _RULES = {"custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"}
 _NOTHING_KNOWN = core.DebugInfo("automatic", "fnn.check", None, None)
 # Conventions at kinks live there, such as the slope of relu at 0.
 _TRUSTED = tuple(os.path.dirname(module.__file__) + os.sep for module in (jax, ops))
-_PLAIN_CALLS = {"jit", "pjit", "closed_call"}
 # Iterations that a loop is run on: those of a slow solver change too little each to tell how much is missing.
 _MORE = 8
 
@@ -80,24 +78,16 @@ def _changed(f: Callable, change: _Change) -> Callable:
 
 
 def _run(change: _Change, closed: core.ClosedJaxpr, args: list) -> list:
-    jaxpr, env = closed.jaxpr, {}
+    return evaluate(closed, args, partial(_equation, change))
 
-    def read(var: Any) -> Any:
-        return var.val if isinstance(var, core.Literal) else env[var]
 
-    env.update(zip(jaxpr.constvars, map(_constant, closed.consts), strict=True))
-    env.update(zip(jaxpr.invars, args, strict=True))
-    for eqn in jaxpr.eqns:
-        values = [read(var) for var in eqn.invars]
-        inner = eqn.params.get("jaxpr")
-        if change.concerns(eqn):
-            outs = change.run(eqn, values)
-        elif eqn.primitive.name in _PLAIN_CALLS and isinstance(inner, core.ClosedJaxpr):
-            outs = _run(change, inner, values)
-        else:
-            outs = _call(change, eqn, values)
-        env.update(zip(eqn.outvars, outs, strict=True))
-    return [read(var) for var in jaxpr.outvars]
+def _equation(change: _Change, eqn: core.JaxprEqn, values: list) -> list:
+    inner = eqn.params.get("jaxpr")
+    if change.concerns(eqn):
+        return change.run(eqn, values)
+    if eqn.primitive.name in PLAIN_CALLS and isinstance(inner, core.ClosedJaxpr):
+        return _run(change, inner, values)
+    return _call(change, eqn, values)
 
 
 def _call(change: _Change, eqn: core.JaxprEqn, values: list) -> list:
@@ -126,11 +116,6 @@ def _has_a_rule(eqn: core.JaxprEqn) -> bool:
     parts = [eqn.params["call_jaxpr"].jaxpr, *(eqn.params.get(name) for name in ("bwd", "jvp_jaxpr_fun"))]
     sources = [getattr(getattr(part, "debug_info", None), "func_filename", None) for part in parts if part is not None]
     return not all(source and source.startswith(_TRUSTED) for source in sources)
-
-
-def _constant(value: Any) -> Any:
-    """A NumPy array among them could not be indexed by a traced number."""
-    return jnp.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _without_rule(eqn: core.JaxprEqn, values: list) -> list:

@@ -12,8 +12,12 @@ Press et al., Numerical Recipes (2007), section 5.7.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
+import jax
 import numpy as np
+from jax import lax
 
 STEPS = 16
 # The largest step, over the leaf's scale: further out functions bend. The smallest: below it rounding rules float64.
@@ -58,6 +62,40 @@ def steps_for(leaf: np.ndarray, count: int = STEPS) -> np.ndarray:
     scale = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
     scale = scale or 1.0
     return np.geomspace(_LARGEST * max(scale, 1.0), _SMALLEST * min(scale, 1.0), count)
+
+
+def points_of(steps: np.ndarray) -> np.ndarray:
+    """Where values are needed on a line: at 0, at every step, and at every step backwards."""
+    return np.concatenate([[0.0], steps, -steps])
+
+
+def slope_of(values: np.ndarray, steps: np.ndarray, eps: float) -> "Slope":
+    """`slope` of the values at `points_of(steps)`, in float64."""
+    k = len(steps)
+    return slope(values[0], values[1 : k + 1], values[k + 1 :], steps, eps)
+
+
+def sweeper(f: Callable) -> Callable:
+    """`(floats, directions, steps, *rest) -> f(x + h v, *rest)`, compiled: of each direction v along its steps h."""
+
+    def sweep(floats: tuple, vs: tuple, hs: jax.Array, *rest: Any) -> Any:
+        def line(item: tuple) -> Any:
+            v, row = item
+            return lax.map(lambda h: f(_step(floats, v, h), *rest), row)
+
+        return lax.map(line, (vs, hs))
+
+    return jax.jit(sweep)
+
+
+def sweep_eagerly(f: Callable, floats: tuple, vs: tuple, hs: np.ndarray) -> tuple:
+    """The same for a function that cannot be compiled."""
+    lines = [[f(_step(floats, v, h)) for h in row] for v, row in zip(zip(*vs, strict=True), hs, strict=True)]
+    return tuple(np.array([[np.asarray(y[i]) for y in line] for line in lines]) for i in range(len(lines[0][0])))
+
+
+def _step(floats: tuple, v: tuple, h: Any) -> tuple:
+    return tuple((x + h * d).astype(x.dtype) for x, d in zip(floats, v, strict=True))
 
 
 def slope(center: np.ndarray, plus: np.ndarray, minus: np.ndarray, steps: np.ndarray, eps: float) -> Slope:

@@ -12,6 +12,7 @@ Verdict = Literal["pass", "FAIL", "skip", "note", "CANNOT"]
 WIDTH = 120  # characters; no table of a report is wider
 _SHORTEST = 20  # a path is cut to no less
 _WIDEST_CELL = 40
+_LONGEST = 500  # characters of a message: JAX says in its last third what came
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,12 @@ class Finding:
     detail: str = ""
     error: float | None = None
     tolerance: float | None = None
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first paragraph of its message."""
+    text = (str(error).strip() or "no message").split("\n\n")[0]
+    return f"{type(error).__name__}: {textwrap.shorten(text, _LONGEST, placeholder=' ...')}"
 
 
 def leaf_table(leaves: Iterable[Leaf], what: str = "leaf") -> str:

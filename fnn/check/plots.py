@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.lockstep import Lockstep
+from fnn.check.model.lockstep import Lockstep
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import require
 from fnn.inspect.style import BLUE, COLUMN, FAINT, INK, PAGE, RED, figure

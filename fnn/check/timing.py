@@ -11,6 +11,8 @@ from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer, require, require_function
 from fnn.core.rule import gradients
 
+MODES = ("hand", "auto")
+
 
 @of_live_arrays
 def time_modes(f: Callable, *args: Any, rounds: int = 20) -> dict[str, float]:
@@ -37,20 +39,31 @@ def time_modes(f: Callable, *args: Any, rounds: int = 20) -> dict[str, float]:
     """
     require_function("time_modes", "f", f, "...")
     rounds = integer("time_modes", "rounds", rounds, fix="time at least one round")
-    seconds: dict[str, list[float]] = {"hand": [], "auto": []}
 
-    def call(mode: str) -> float:
-        with gradients(mode):
-            start = time.perf_counter()
-            jax.block_until_ready(f(*args))
-            return time.perf_counter() - start
-
-    for mode in seconds:
-        call(mode)
+    def require_kept() -> None:
         gone = [leaf for leaf in jax.tree.leaves(args) if isinstance(leaf, jax.Array) and leaf.is_deleted()]
         fix = "time a function jitted without donate_argnums"
         require(not gone, "time_modes", "a function that keeps its arguments", "one that donates them", fix)
+
+    return medians(lambda mode: f(*args), rounds, require_kept)
+
+
+def medians(
+    call: Callable[[str], Any], rounds: int, after_first: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Median seconds of `call(mode)` in each mode of gradients, after one call each that compiles."""
+    seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
+
+    def clocked(mode: str) -> float:
+        with gradients(mode):
+            start = time.perf_counter()
+            jax.block_until_ready(call(mode))
+            return time.perf_counter() - start
+
+    for mode in MODES:
+        clocked(mode)
+        after_first()
     for i in range(rounds):
-        for mode in ("hand", "auto") if i % 2 else ("auto", "hand"):
-            seconds[mode].append(call(mode))
+        for mode in MODES if i % 2 else MODES[::-1]:
+            seconds[mode].append(clocked(mode))
     return {mode: statistics.median(times) for mode, times in seconds.items()}

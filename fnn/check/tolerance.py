@@ -1,4 +1,10 @@
-"""How large a difference may be: from the precision and from what one rounding of the inputs does, not from a size."""
+"""How large a difference may be: from the precision and from what one rounding of the inputs does, not from a size.
+
+    limit = roundings eps max |t| + amplified noise
+
+with t the true array, eps the distance from 1 to the next number, and noise the largest change of an entry when every
+input moves by one rounding. It follows what cancels, and knows nothing of the array's size.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -10,12 +16,27 @@ import numpy as np
 from fnn.check.finding import Finding
 from fnn.core.errors import require
 
-# Two orders of summation differ by ten to a few dozen roundings of the largest entry. Half precision rounds every
-# operation, so that fewer are allowed: 16 of bfloat16 are already an eighth of the entry.
-_ROUNDINGS = {"bfloat16": 16, "float16": 16}
-_ROUNDINGS_WIDE = 64
-# Each of several roundings on the way may do what one rounding of the inputs does.
-_AMPLIFIED = 8
+EPS64 = float(np.finfo(np.float64).eps)
+_HALF = 1e-4  # epsilons above this are half precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Margins:
+    """How many roundings, and how many times the noise, a computation may be off; in half precision, and in others."""
+
+    roundings: float
+    amplified: float
+    half_roundings: float = 16.0
+    half_amplified: float = 8.0
+
+
+# One operation. Two orders of summation differ by ten to a few dozen roundings of the largest entry, and each of
+# several roundings on the way may do what one rounding of the inputs does. Half precision rounds every operation, so
+# that fewer are allowed: 16 of bfloat16 are already an eighth of the entry.
+OPERATION = Margins(64.0, 8.0)
+# A whole model. Long float32 sums that cancel were seen 6 noises off, growing with the square root of their length; in
+# float64 so wide a margin costs nothing. Half precision has no room for it, and sums in float32: 1.4 noises were seen.
+MODEL = Margins(1024.0, 1024.0, half_amplified=16.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +54,28 @@ class Row:
         return bool(self.error <= self.limit)
 
 
-def limit_of(dtype: str, peak: float, noise: float = 0.0) -> float:
-    """The largest difference that rounding explains.
+def eps_of(name: Any) -> float:
+    """The distance from 1 to the next number of a dtype."""
+    return float(jnp.finfo(name).eps)
+
+
+def rounding(eps: float, peak: float, noise: float, margins: Margins) -> float:
+    """The largest difference that rounding explains: the formula above.
 
     Args:
-      dtype: of the leaf.
-      peak: its largest entry.
-      noise: its largest change when the inputs move by one rounding.
+      eps: of the precision.
+      peak: the largest entry.
+      noise: the largest change of an entry when the inputs move by one rounding.
+      margins: `OPERATION` or `MODEL`.
     """
-    info = jnp.finfo(dtype)
-    roundings = _ROUNDINGS.get(dtype, _ROUNDINGS_WIDE)
-    return float(roundings * float(info.eps) * peak + _AMPLIFIED * noise + 4 * float(info.smallest_subnormal))
+    if eps > _HALF:
+        return margins.half_roundings * eps * peak + margins.half_amplified * noise
+    return margins.roundings * eps * peak + margins.amplified * noise
+
+
+def limit_of(dtype: str, peak: float, noise: float = 0.0) -> float:
+    """The same for one operation in a dtype, with room for numbers below its normal ones."""
+    return rounding(eps_of(dtype), peak, noise, OPERATION) + 4 * float(jnp.finfo(dtype).smallest_subnormal)
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -56,6 +88,11 @@ def gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         distance = np.where(a == b, 0.0, np.abs(a - b))
     return np.where(np.isnan(distance), np.inf, distance)
+
+
+def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest `gap`, 0 for empty arrays."""
+    return float(np.max(gap(a, b), initial=0.0))
 
 
 def largest(a: np.ndarray) -> float:
@@ -73,14 +110,6 @@ def ulp(v: np.ndarray, dtype: Any) -> np.ndarray:
     info = jnp.finfo(dtype)
     _, exponent = np.frexp(v)  # v = m 2^exponent with m in [1/2, 1)
     return np.maximum(np.ldexp(1.0, exponent - 1 - info.nmant), np.float64(info.smallest_subnormal))
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of the angle between two arrays; nan where one is zero or not finite."""
-    a, b = (np.asarray(v).astype(np.float64).ravel() for v in (a, b))
-    with np.errstate(invalid="ignore", over="ignore"):
-        lengths = np.linalg.norm(a) * np.linalg.norm(b)
-        return float(a @ b / lengths) if lengths > 0 else np.nan
 
 
 def conclude(check: str, rows: Iterable[Row], nothing: str) -> Iterator[Finding]:

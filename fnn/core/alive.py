@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from fnn.core.errors import InputError
+from fnn.core.placement import placement, placement_of
 
 P, R = ParamSpec("P"), TypeVar("R")
 
@@ -27,12 +28,13 @@ def require_alive(where: str, tree: Any, what: str = "arguments") -> None:
 
 
 def of_live_arrays(f: Callable[P, R]) -> Callable[P, R]:
-    """f, which refuses donated arrays among its arguments before it begins."""
+    """f, which refuses donated arrays among its arguments, and runs as for arrays where these live."""
 
     @functools.wraps(f)
     def checked(*args: P.args, **options: P.kwargs) -> R:
         require_alive(f.__name__, (args, options))
-        return f(*args, **options)
+        with placement(placement_of(args, options)):
+            return f(*args, **options)
 
     return checked
 

@@ -10,7 +10,24 @@ import numpy as np
 
 from fnn.core.errors import require_flag
 
-Draw = Callable[[jax.Array, Any], Any]
+
+@dataclass(frozen=True)
+class Draw:
+    """How an argument is drawn: `draw(key, dtype) -> argument`.
+
+    Attributes:
+      draw: the function.
+      domain: which values are arguments at all: "real", "positive", "probabilities", "integers", "signs" (-1 and 1),
+        "key", "absent", or "own", of a function that was passed as it is. Whoever moves arguments (a sweep, a mutant)
+        moves those of the domain "real" alone.
+    """
+
+    draw: Callable[[jax.Array, Any], Any]
+    domain: str = "own"
+
+    def __call__(self, key: jax.Array, dtype: Any) -> Any:
+        """Draw it."""
+        return self.draw(key, dtype)
 
 
 @dataclass(frozen=True)
@@ -22,42 +39,62 @@ class Case:
       draws: one function `(key, dtype) -> argument` for each further argument.
       batched: whether axis 0 of every array argument whose leading size is that of the first is the batch; rules are
         tested with this axis sharded.
+      implementation: the name of the rule's implementation that computes it, where the tables would choose it for
+        larger shapes alone; "" leaves the choice to them.
     """
 
     spec: Hashable
     draws: tuple[Draw, ...]
     batched: bool = True
+    implementation: str = ""
 
     def sample(self, seed: int, dtype: Any = jnp.float32) -> list:
         """Draw the arguments; the same seed gives the same values, rounded to `dtype`."""
         return [draw(jax.random.key(seed * len(self.draws) + i), dtype) for i, draw in enumerate(self.draws)]
 
 
-def case(spec: Hashable, *args: Any, batched: bool = True) -> Case:
+@dataclass(frozen=True)
+class Refusal:
+    """A call of an operation that must raise an InputError, in every mode.
+
+    Attributes:
+      call: makes it, without arguments.
+      message: a regular expression that the message matches.
+    """
+
+    call: Callable[[], Any]
+    message: str
+
+
+def case(spec: Hashable, *args: Any, batched: bool = True, implementation: str = "") -> Case:
     """Describe a call: each argument is a shape (normal numbers), None, or a function `(key, dtype) -> argument`.
+
+    `batched` and `implementation` as `Case` says.
 
     >>> case(None, (2, 3), None).sample(0)[0].shape
     (2, 3)
     """
     require_flag("case", "batched", batched)
-    return Case(spec, tuple(_draw(arg) for arg in args), batched)
+    return Case(spec, tuple(_draw(arg) for arg in args), batched, implementation)
 
 
 def _draw(arg: Any) -> Draw:
     if arg is None:
-        return lambda key, dtype: None
-    return arg if callable(arg) else normal(arg)
+        return Draw(lambda key, dtype: None, "absent")
+    if isinstance(arg, Draw):
+        return arg
+    return Draw(arg) if callable(arg) else normal(arg)
 
 
 # NumPy draws the numbers: JAX would compile a program for every shape and distribution.
 def normal(shape: tuple[int, ...], scale: float = 1.0, shift: float = 0.0) -> Draw:
     """Normal numbers with the given standard deviation and mean."""
-    return lambda key, dtype: jnp.asarray(shift + scale * _rng(key).normal(size=shape), dtype)
+    return Draw(lambda key, dtype: jnp.asarray(shift + scale * _rng(key).normal(size=shape), dtype), "real")
 
 
 def positive(shape: tuple[int, ...]) -> Draw:
     """Numbers in (0.5, 1.5): variances and scales."""
-    return lambda key, dtype: jnp.asarray(_rng(key).uniform(0.5, 1.5, shape), dtype)
+    return Draw(lambda key, dtype: jnp.asarray(_rng(key).uniform(0.5, 1.5, shape), dtype), "positive")
 
 
 def probabilities(shape: tuple[int, ...]) -> Draw:
@@ -67,22 +104,22 @@ def probabilities(shape: tuple[int, ...]) -> Draw:
         weights = np.exp(_rng(key).normal(size=shape))
         return jnp.asarray(weights / weights.sum(-1, keepdims=True), dtype)
 
-    return draw
+    return Draw(draw, "probabilities")
 
 
 def integers(shape: tuple[int, ...], low: int, high: int) -> Draw:
     """Integers in [low, high), whatever the rule's dtype: class labels."""
-    return lambda key, dtype: jnp.asarray(_rng(key).integers(low, high, shape), jnp.int32)
+    return Draw(lambda key, dtype: jnp.asarray(_rng(key).integers(low, high, shape), jnp.int32), "integers")
 
 
 def signs(shape: tuple[int, ...]) -> Draw:
     """-1 or +1 in the rule's dtype: labels of the hinge loss."""
-    return lambda key, dtype: jnp.asarray(_rng(key).choice([-1.0, 1.0], shape), dtype)
+    return Draw(lambda key, dtype: jnp.asarray(_rng(key).choice([-1.0, 1.0], shape), dtype), "signs")
 
 
 def random_key() -> Draw:
     """A random key, whatever the dtype."""
-    return lambda key, dtype: key
+    return Draw(lambda key, dtype: key, "key")
 
 
 def _rng(key: jax.Array) -> np.random.Generator:

@@ -18,7 +18,9 @@ from fnn.core.errors import (
     require_function,
     require_leaves,
 )
-from fnn.core.layer import Layer, Params, Spec, State, lift, require_layer, spec_of
+from fnn.core.layer import Layer, Params, Spec, State, around, marked, require_layer, spec_of
+from fnn.core.lift import lift
+from fnn.core.shared import owners_of, require_same
 
 Children = tuple[tuple[str, Layer], ...]
 
@@ -64,21 +66,28 @@ def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = N
       shortcut: how x reaches the sum, `identity()` by default; a 1x1 convolution where the shape changes.
       after: what follows the sum, `identity()` by default; `relu()` in the original.
 
+    x and what the children return may be trees: they are added leaf by leaf.
+
     Raises:
-      InputError: body and shortcut return different shapes.
+      InputError: body and shortcut return different trees or shapes.
     """
     shortcut, after = (identity() if layer is None else layer for layer in (shortcut, after))
     children = (("body", body), ("shortcut", shortcut), ("after", after))
     _require_layers("residual", children)
 
-    def add(fx: jax.Array, sx: jax.Array) -> jax.Array:
-        for name, y in (("the body", fx), ("the shortcut", sx)):
-            require_array("residual", f"the output of {name}", y)
+    def add(fx: Any, sx: Any) -> Any:
+        require_leaves("residual", **{"the output of the body": fx, "the output of the shortcut": sx})
+        ours, its = jax.tree.structure(fx), jax.tree.structure(sx)
+        fix = "return the same tree from both; fnn.at applies a layer to one part and keeps the rest"
+        require(ours == its, "residual", f"a shortcut that returns {ours}, as the body", str(its), fix)
+        return jax.tree.map(add_leaves, fx, sx)
+
+    def add_leaves(fx: jax.Array, sx: jax.Array) -> jax.Array:
         require(
-            fx.shape == sx.shape,
+            np.shape(fx) == np.shape(sx),
             "residual",
-            f"a shortcut of shape {fx.shape}, as the body returns",
-            f"{sx.shape}",
+            f"a shortcut of shape {np.shape(fx)}, as the body returns",
+            f"{np.shape(sx)}",
             "give the shortcut the body's stride and features, for example conv(features, 1, stride=2)",
         )
         return fx + sx
@@ -136,13 +145,15 @@ def repeat(layer: Layer, n: int) -> Layer:
     """n copies of `layer` in a row, each with its own params and state, traced once.
 
     params and state have the tree of one copy with a new leading axis of size n. The copies run in a `lax.scan`, so
-    compile time does not grow with n. Equals `serial` of n copies, keys included.
+    compile time does not grow with n. Equals `serial` of n copies, keys included. x may be a tree.
 
     Raises:
       InputError: n < 1, or the layer changes the shape or dtype of its input.
     """
     require_layer("repeat", "layer", layer)
     n = integer("repeat", "n", n, fix="pass a number of copies n >= 1")
+    fix = "for one set of parameters put the shared layer n times into serial"
+    require(layer.shared is None, "repeat", "a layer whose copies have parameters of their own", "a shared one", fix)
 
     def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
         x = spec_of(x)
@@ -173,6 +184,7 @@ def repeat(layer: Layer, n: int) -> Layer:
         lambda kids: repeat(kids[0], n),
         n,
         init_spec,
+        (f"n={n}",),
     )
 
 
@@ -194,8 +206,7 @@ def remat(layer: Layer, policy: Callable | None = None) -> Layer:
         require_leaves(layer.name, params=params, state=state, x=x)
         return jax.checkpoint(run, policy=policy)(params, state, x, key)
 
-    rebuild = (lambda kids: remat(layer.rebuild(kids), policy)) if layer.rebuild else None
-    return Layer(layer.init, apply, layer.name, layer.children, rebuild, layer.copies, layer.init_spec)
+    return around(layer, apply, layer.init_spec, lambda inner: remat(inner, policy), "remat")
 
 
 def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) -> Layer:
@@ -203,7 +214,8 @@ def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) ->
 
     The one wiring serves both halves: init runs it on shapes, apply on arrays.
     """
-    names = [name for name, _ in children]
+    owners = owners_of(kind, children)
+    names = list(dict.fromkeys(owners.values()))
 
     def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
         params, state = {}, {}
@@ -212,6 +224,10 @@ def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) ->
             name, child = children[i]
             with inside(name):
                 p, s, y = child.init_spec(jax.random.fold_in(key, i), x)
+                owner = owners[name]
+                if owner != name:
+                    require_same(name, owner, (p, s), (params.get(owner, {}), state.get(owner, {})))
+                    return y
             params.update({name: p} if p else {})
             state.update({name: s} if s else {})
             return y
@@ -226,15 +242,21 @@ def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) ->
 
         def call(i: int, x: Any) -> Any:
             name, child = children[i]
+            owner = owners[name]
             child_key = None if key is None else jax.random.fold_in(key, i)
+            old = new_state.get(owner, state.get(owner, {}))  # a shared layer may have run before
             with inside(name):
-                y, s = child.apply(params.get(name, {}), state.get(name, {}), x, train=train, key=child_key)
-            new_state.update({name: s} if s else {})
+                y, s = child.apply(params.get(owner, {}), old, x, train=train, key=child_key)
+            new_state.update({owner: s} if s else {})
             return y
 
         return run(call, lambda f, *ys: f(*ys), x), new_state
 
-    return Layer(lambda key, x: init_spec(key, x)[:2], apply, kind, children, rebuild, 1, init_spec)
+    def again(kids: Sequence[Layer]) -> Layer:
+        pairs = zip(kids, children, strict=True)
+        return rebuild([kid if kid.shared else marked(kid, child.shared) for kid, (_, child) in pairs])
+
+    return Layer(lambda key, x: init_spec(key, x)[:2], apply, kind, children, again, 1, init_spec)
 
 
 def _fold(key: jax.Array, n: int) -> jax.Array:

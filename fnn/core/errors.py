@@ -152,6 +152,8 @@ def require_function(
         raise InputError(where, wanted, described(f), f"pass a function for {name}")
     if isinstance(f, type):
         raise InputError(where, wanted, described(f), "pass a function; a class may have to be called first")
+    if hasattr(f, "init") and hasattr(f, "apply"):
+        raise InputError(where, wanted, f"the layer {f!r}", "pass a function; layers are joined by serial and its kin")
     if not _takes(f, args, keywords):
         fix = f"wrap it: lambda {call}: ..., or call it if it makes such a function"
         raise InputError(where, wanted, f"{described(f)} of other arguments", fix)

@@ -1,8 +1,12 @@
 """A layer is two pure functions and a name."""
 
+import copy
+import functools
+import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any
+from typing import Any, NoReturn, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +29,14 @@ from fnn.core.rule import gradients
 
 Params = dict[str, Any]
 State = dict[str, Any]
+_EXAMPLE = "x an example input, or its shape such as (1, 28, 28, 1)"
+_CALL = "write y, state = layer.apply(params, state, x), with params, state = layer.init(key, x)"
 _FROM_INIT = "pass the params that init returned for this layer"
 _RETURN_BOTH = "return a pair, with {} where there is none"
 Spec = Any  # a jax.ShapeDtypeStruct, or a pytree of them
+Pair = tuple[Params, State]
+P = ParamSpec("P")
+_MISSING: Any = object()  # in the place of an argument, so that our message is raised and not Python's
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +45,9 @@ class Layer:
 
     Args:
       init: `(key, x) -> (params, state)`. x is an array, a `jax.ShapeDtypeStruct`, a shape tuple (float32), or a pytree
-        of these, such as a dict of shape tuples: only shape and dtype count. Whoever writes a layer is always handed
-        ShapeDtypeStructs.
+        of these, such as a dict of shape tuples: only shape and dtype count. A tuple of integers is a shape, `()` that
+        of a number; any other tuple, and every list and dict, holds several inputs. Whoever writes a layer is always
+        handed ShapeDtypeStructs.
       apply: `(params, state, x, *, train=False, key=None) -> (y, state)`. The state that comes out has the tree, shapes
         and dtypes of the one that went in. `key` is needed in training by stochastic layers, and never in evaluation.
       name: what kind of layer this is, for paths and tables.
@@ -45,8 +55,11 @@ class Layer:
       rebuild: the same composition around other children; how `inspect` looks inside without hooks.
       copies: how often each child runs (`repeat`).
       init_spec: `(key, x) -> (params, state, output spec)`; combinators give it so that no child is traced twice.
+      options: what it was made with, as words for `repr`, which shows the layer as a tree.
+      shared: what `fnn.shared` marks a layer with: children of one composition with the same mark share parameters.
 
-    A Layer is not a pytree: close over it, or pass it to `jax.jit` as a static argument.
+    A Layer is not a pytree: close over it, or pass it to `jax.jit` as a static argument. It is no function either:
+    `layer.apply(params, state, x)` runs it.
 
     Raises:
       InputError: functions of other arguments; and when called: no key, no example input, params or state that are no
@@ -60,6 +73,8 @@ class Layer:
     rebuild: Callable[[Sequence["Layer"]], "Layer"] | None = None
     copies: int = 1
     init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=None, repr=False)
+    options: tuple[str, ...] = ()
+    shared: object = None
 
     def __post_init__(self):
         init, apply, init_spec = self.init, self.apply, self.init_spec
@@ -74,12 +89,17 @@ class Layer:
         ok = pairs and all(isinstance(child, Layer) for _, child in self.children)
         require(ok, where, "a tuple of pairs (name, Layer) for children", described(self.children), "leave it out")
         object.__setattr__(self, "copies", integer(where, "copies", self.copies))
+        ok = isinstance(self.options, tuple) and all(isinstance(option, str) for option in self.options)
+        require(ok, where, "a tuple of strings for options", described(self.options), "leave it out")
 
-        def checked_init(key: jax.Array, x: Any) -> tuple[Params, State]:
+        def checked_init(key: jax.Array, x: Any = _MISSING) -> tuple[Params, State]:
+            if x is _MISSING:
+                fix = f"write params, state = layer.init(key, x): {_EXAMPLE}"
+                raise InputError(f"{self.name}.init", "a key and an example input x", "one argument", fix)
             require_key(f"{self.name}.init", key)
             came = init(key, spec_of(x))
             ok = isinstance(came, tuple) and len(came) == 2 and all(isinstance(tree, Mapping) for tree in came)
-            require(ok, f"{self.name}.init", "init to return two dicts, params and state", _outline(came), _RETURN_BOTH)
+            require(ok, f"{self.name}.init", "init to return two dicts, params and state", outline(came), _RETURN_BOTH)
             return came
 
         def traced_init(key: jax.Array, x: Any) -> tuple[Params, State, Spec]:
@@ -89,8 +109,12 @@ class Layer:
             return params, state, y
 
         def checked_apply(
-            params: Params, state: State, x: Any, *, train: bool = False, key: Any = None
+            params: Params, state: State = _MISSING, x: Any = _MISSING, *, train: bool = False, key: Any = None
         ) -> tuple[Any, State]:
+            if x is _MISSING:
+                got = "one argument" if state is _MISSING else "two arguments"
+                fix = f"{_CALL}; state is {{}} where init returned {{}}"
+                raise InputError(f"{self.name}.apply", "params, state and x", got, fix)
             if train is not False:
                 require_flag(f"{self.name}.apply", "train", train)
             if key is not None:
@@ -104,47 +128,69 @@ class Layer:
             except (RuntimeError, ValueError) as error:
                 raise explained(self.name, (params, state, x, key), error)  # noqa: B904 - it may be the very error
             if not (isinstance(came, tuple) and len(came) == 2 and (_is_dict(came[1]) or is_dataclass(came[1]))):
-                raise InputError(self.name, "apply to return (y, state), state a dict", _outline(came), _RETURN_BOTH)
+                raise InputError(self.name, "apply to return (y, state), state a dict", outline(came), _RETURN_BOTH)
             return came
 
         object.__setattr__(self, "init", checked_init)
         object.__setattr__(self, "apply", checked_apply)
         object.__setattr__(self, "init_spec", init_spec or traced_init)
 
+    def __call__(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused: a layer holds no parameters."""
+        raise InputError(self.name, "its function apply to be called", "a call of the layer itself", _CALL)
 
-def lift(
-    f: Callable[[Params, Any], Any], init: Callable[[jax.Array, Spec], Params] | None = None, *, name: str | None = None
-) -> Layer:
-    """Make a Layer of a function that needs neither key nor state.
+    def __repr__(self) -> str:
+        """The layer as a tree, each child with its name, in words close to those that make it."""
+        children = [textwrap.indent(f"{name}={child!r}", "  ") for name, child in self.children]
+        if not children:
+            return f"{self.name}({', '.join(self.options)})"
+        lines = [*children, *(f"  {option}" for option in self.options)]
+        return "\n".join([f"{self.name}(", *(f"{line}," for line in lines), ")"])
 
-    Args:
-      f: `(params, x) -> y`.
-      init: `(key, x) -> params`, x a ShapeDtypeStruct; without it there are no parameters and f is handed `{}`.
-      name: the kind of layer; the name of f by default.
 
-    Raises:
-      InputError: functions of other arguments, such as `f(x)`.
+def around(layer: Layer, apply: Callable, init_spec: Callable, wrap: Callable[[Layer], Layer], *options: str) -> Layer:
+    """A layer around another, with its parameters, state, children and name; `wrap` makes it again around another."""
+    rebuild = (lambda kids: wrap(layer.rebuild(kids))) if layer.rebuild else None
+    inner = (layer.name, layer.children, rebuild, layer.copies)
+    init = lambda key, x: init_spec(key, x)[:2]  # noqa: E731
+    return type(layer)(init, apply, *inner, init_spec, (*layer.options, *options), layer.shared)
 
-    >>> import jax, fnn
-    >>> double = fnn.lift(lambda params, x: 2 * x, name="double")
-    >>> params, state = double.init(jax.random.key(0), (3,))
-    >>> double.apply(params, state, 1.5)
-    (3.0, {})
+
+def marked(layer: Layer, shared: object, *options: str) -> Layer:
+    """The same layer with another mark."""
+    new = copy.copy(layer)
+    object.__setattr__(new, "shared", shared)
+    object.__setattr__(new, "options", (*layer.options, *options))
+    return new
+
+
+def shown(make: Callable[P, Layer]) -> Callable[P, Layer]:
+    """A function that makes layers; they show in their `repr` what it was called with, the defaults left out.
+
+    >>> from fnn.core.lift import lift
+    >>> @shown
+    ... def scaled(factor, *, offset=0.0):
+    ...     return lift(lambda params, x: factor * x + offset, name="scaled")
+    >>> scaled(3, offset=1.0)
+    scaled(3, offset=1.0)
     """
+    signature = inspect.signature(make)
 
-    require_function("lift", "f", f, "params", "x")
-    require_function("lift", "init", init, "key", "x", optional=True)
-    ok = name is None or isinstance(name, str)
-    require(ok, "lift", "a string or None for name", described(name), 'name the kind of layer: name="square"')
+    @functools.wraps(make)
+    def made(*args: P.args, **options: P.kwargs) -> Layer:
+        layer, words = make(*args, **options), []
+        for name, value in signature.bind(*args, **options).arguments.items():
+            parameter = signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                words += [str(described(v)) for v in value]
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                words += [f"{name}={described(value)}"] if value is not parameter.default else []
+            else:
+                words.append(str(described(value)))
+        object.__setattr__(layer, "options", tuple(words))
+        return layer
 
-    def init_pair(key: jax.Array, x: Spec) -> tuple[Params, State]:
-        return (init(key, x) if init else {}), {}
-
-    def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
-        del train, key
-        return f(params, x), state
-
-    return Layer(init_pair, apply, name or getattr(f, "__name__", "lift"))
+    return made
 
 
 def require_layer(where: str, name: str, value: Any) -> None:
@@ -160,7 +206,7 @@ def require_layer(where: str, name: str, value: Any) -> None:
     elif isinstance(value, Iterator) or (isinstance(value, list | tuple) and all(isinstance(v, Layer) for v in value)):
         fix = f"unpack it: {where}(*layers)" if positional else "join them: fnn.serial(*layers)"
     elif callable(value) and own.startswith("fnn.layers"):
-        fix = f"call it: {known}() makes a layer, {known} does not"
+        fix = f"call it: {known}{_call_of(value)} makes a layer, {known} does not"
     elif callable(value) and known and own.startswith("jax"):
         fix = f"use fnn's layer where there is one, fnn.{known}(), or wrap it: fnn.lift(lambda params, x: {known}(x))"
     elif callable(value) and known:
@@ -168,15 +214,39 @@ def require_layer(where: str, name: str, value: Any) -> None:
     raise InputError(where, f"a Layer for {name}", described(value), fix)
 
 
+def _call_of(make: Callable) -> str:
+    """`(features)`: the arguments without which it cannot be called."""
+    parameters = inspect.signature(make).parameters.values()
+    return f"({', '.join(p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD)})"
+
+
+def params_and_state(where: str, came: Any) -> Pair:
+    """The parameters and the model state of a TrainState, or of a pair of both.
+
+    Raises:
+      InputError: neither.
+    """
+    if hasattr(came, "params") and hasattr(came, "model_state"):
+        return came.params, came.model_state
+    ok = isinstance(came, tuple | list) and len(came) == 2 and all(isinstance(tree, Mapping) for tree in came)
+    fix = "pass what init_state or the last step returned, or layer.init(key, x)"
+    require(ok, where, "a TrainState, or a pair (params, state)", outline(came), fix)
+    return tuple(came)
+
+
 def spec_of(x: Any) -> Spec:
-    """Shape and dtype of x: an array, a ShapeDtypeStruct, a shape tuple, which means float32, or a pytree of these."""
+    """Shape and dtype of x: an array, a ShapeDtypeStruct, a shape tuple, which means float32, or a pytree of these.
+
+    >>> spec_of({"image": (1, 8, 8, 3), "size": ()})["size"]
+    ShapeDtypeStruct(shape=(), dtype=float32)
+    >>> len(spec_of(((1, 3), (1, 4))))
+    2
+    """
     if x is None:
         raise _no_example(x)
-    if isinstance(x, tuple) and all(_is_size(n) for n in x):
-        return _spec(x)
 
     def leaf(a: Any) -> jax.ShapeDtypeStruct:
-        if isinstance(a, tuple):
+        if _is_shape(a):
             return _spec(a)
         if isinstance(a, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(a.shape, a.dtype)
@@ -189,7 +259,8 @@ def spec_of(x: Any) -> Spec:
 
 
 def _is_shape(x: Any) -> bool:
-    return type(x) is tuple and len(x) > 0 and all(_is_size(n) for n in x)
+    """A tuple of integers; one with named fields is a container."""
+    return isinstance(x, tuple) and not hasattr(x, "_fields") and all(_is_size(n) for n in x)
 
 
 def _is_size(n: Any) -> bool:
@@ -211,7 +282,8 @@ def _is_dict(tree: Any) -> bool:
     return type(tree) is dict or isinstance(tree, Mapping)  # the second alone costs as much as a small operation
 
 
-def _outline(came: Any) -> str:
+def outline(came: Any) -> str:
+    """What came in the place of a pair."""
     return f"a tuple of {len(came)}" if isinstance(came, tuple) else str(described(came))
 
 

@@ -2,19 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import explained
-from fnn.core.cases import Case
+from fnn.core.cases import Case, Refusal
 from fnn.core.errors import InputError, described, require, require_function
+from fnn.core.implementation import Implementation, Product, forced, unavailable
+from fnn.core.placement import Placement, current_placement, placement
 from fnn.core.sharding import align
+from fnn.core.storage import NOTHING, Storage, declared, restored
 
-Mode = Literal["hand", "auto"]
+Mode = str  # "hand", "auto", or the name of an implementation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ _NUMPY = (np.ndarray, np.generic)
 
 
 def gradients(mode: Mode | Mapping[str, Mode]) -> AbstractContextManager[None]:
-    """Choose hand-written or automatic gradients for everything traced or run inside the block.
+    """Choose hand-written or automatic gradients, or an implementation, for everything traced or run inside the block.
 
     Already jitted functions obey too: they are traced once a mode, and going back finds the first compilation again.
     Blocks nest; a mapping changes only the rules it names. The mode belongs to the thread that enters the block: a
@@ -43,10 +46,12 @@ def gradients(mode: Mode | Mapping[str, Mode]) -> AbstractContextManager[None]:
     JAX refuses forward mode alone (`jax.jvp`) through rules by hand; "auto" serves it.
 
     Args:
-      mode: `"hand"`, `"auto"`, or a mapping from rule names (`rules()` has them) to one of the two: `{"conv": "auto"}`.
+      mode: `"hand"`, `"auto"`, or a mapping from rule names (`rules()` has them) to one of the two, or to one of the
+        rule's `implementations`: `{"conv": "winograd"}` computes by hand, and what winograd can compute by that,
+        wherever the program runs; what it cannot is left to the plain form.
 
     Raises:
-      InputError: an unknown mode or rule name.
+      InputError: an unknown mode or rule name; an implementation that lacks something here, and what.
 
     >>> import jax, fnn
     >>> with fnn.gradients("auto"):
@@ -64,10 +69,22 @@ def gradients(mode: Mode | Mapping[str, Mode]) -> AbstractContextManager[None]:
             "name a registered rule",
         )
         mode = dict(mode)
-    for value in mode.values() if isinstance(mode, dict) else (mode,):
-        ok = isinstance(value, str) and value in ("hand", "auto")
-        require(ok, "gradients", 'mode "hand" or "auto"', described(value), "choose one of the two")
+        for name, value in mode.items():
+            _require_mode(value, f" for {name!r}", _registry[name])
+    else:
+        _require_mode(mode)
     return _entered(mode)
+
+
+def _require_mode(mode: object, whose: str = "", rule: "Rule | None" = None) -> None:
+    names = ("hand", "auto", *(rule.implementations if rule else ()))
+    ok = isinstance(mode, str) and mode in names
+    listed = ", ".join(f'"{name}"' for name in names[:-1])
+    require(ok, "gradients", f'mode{whose} {listed} or "{names[-1]}"', described(mode), "choose one of these")
+    reason = unavailable(rule.products, mode) if rule else None
+    if reason:
+        fix = "leave it out: the tables skip what cannot run"
+        raise InputError("gradients", f"an implementation{whose} that can run here", f'"{mode}": {reason}', fix)
 
 
 @contextmanager
@@ -102,6 +119,11 @@ class Rule:
         argument; None for integers, keys and absent arguments.
       reference: `(spec, *args) -> output`, the textbook formula in loops, for tests alone.
       cases: arguments that exercise every option; `fnn.core.cases.case` makes one.
+      kinks: whether slopes meet somewhere; the one that `forward` takes there is the right one.
+      refuses: arguments that must raise: pairs (a call without arguments, a regular expression of its message).
+      storage: which values the backward pass had better keep, and which compute again.
+      products: what `fwd` and `bwd` are made of, each with a table of implementations, where there are several. The two
+        themselves always are products: `fwd` and `bwd` are the last rows of tables that `add` lengthens.
 
     Called on arrays, outside any transformation, `fwd` ("hand") or `forward` ("auto") runs as one compiled program.
 
@@ -115,6 +137,10 @@ class Rule:
     bwd: Callable
     reference: Callable
     cases: tuple[Case, ...]
+    kinks: bool = False
+    refuses: tuple[Refusal, ...] = ()
+    storage: Storage = NOTHING
+    products: tuple[Product, ...] = ()
     _hand: Callable = dataclasses.field(init=False, repr=False)
     _eager: dict[Mode, Callable] = dataclasses.field(init=False, repr=False)
 
@@ -128,15 +154,73 @@ class Rule:
         ok = isinstance(self.cases, Sequence) and all(isinstance(case, Case) for case in self.cases)
         require(ok, where, "a tuple of cases", described(self.cases), "make each with fnn.core.cases.case(spec, shape)")
         object.__setattr__(self, "cases", tuple(self.cases))
+        ok = isinstance(self.refuses, Sequence) and all(isinstance(pair, tuple) for pair in self.refuses)
+        require(ok, where, "refuses, pairs (call, message)", described(self.refuses), "leave it out, or pass pairs")
+        object.__setattr__(self, "refuses", tuple(Refusal(*pair) for pair in self.refuses))
+        ok = isinstance(self.products, Sequence) and all(isinstance(product, Product) for product in self.products)
+        require(ok, where, "products, a tuple of Product", described(self.products), "leave them out, or make some")
+        ok = isinstance(self.storage, Storage)
+        require(ok, where, "storage, a Storage", described(self.storage), "leave it out, or make one")
         require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
         old = _registry.get(self.name)
         if old is not None and _origin(old.fwd) != _origin(self.fwd):
             raise InputError(where, "a new name", f"one registered by {_origin(old.fwd)[0]}", "choose another name")
 
-        object.__setattr__(self, "_hand", by_hand(self.fwd, self.bwd))
-        eager = {"hand": _output_of(self.fwd), "auto": self.forward}
+        fwd, bwd = (Product(name, Implementation(name="hand", run=getattr(self, name))) for name in ("fwd", "bwd"))
+        object.__setattr__(self, "products", (fwd, bwd, *self.products))
+        object.__setattr__(self, "_hand", by_hand(fwd, bwd, self.storage, self.name))
+        eager = {"hand": self._hand, "auto": self.forward}
         object.__setattr__(self, "_eager", {mode: jax.jit(f, static_argnums=0) for mode, f in eager.items()})
         _registry[self.name] = self
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """Names of the rows of all its tables, in their order, "hand" not among them."""
+        names = (row.name for product in self.products for row in product.rows)
+        return tuple(dict.fromkeys(name for name in names if name != "hand"))
+
+    def add(self, product: str, row: Implementation) -> None:
+        """Put a row on top of a table: from a script, before anything that uses the rule has been compiled.
+
+        Args:
+          product: "fwd", "bwd", or another name of `products`. Rows of "fwd" are run with `(spec, *args)` and return
+            the output and the residuals of the rule's own `fwd`, alike in tree, shapes and dtypes; rows of "bwd" are
+            run with `(spec, residuals, cotangent)`.
+          row: the implementation. `fnn.check.check_rule` then checks it in the cases in which the table chooses it.
+
+        Raises:
+          InputError: no such product, no Implementation.
+        """
+        where, names = f"Rule {self.name!r}", [p.name for p in self.products]
+        ok = isinstance(product, str) and product in names
+        require(ok, where, f"a product of {', '.join(names)}", described(product), "name one of these")
+        require(
+            isinstance(row, Implementation), where, "an Implementation", described(row), "make one for your function"
+        )
+        table = self.products[names.index(product)]
+        table.rows = (row, *table.rows)
+        self._forget()
+
+    def remove(self, name: str) -> None:
+        """Take the rows of an implementation out of all tables, but for those that compute what no other row can."""
+        for table in self.products:
+            *rows, last = table.rows
+            table.rows = (*(row for row in rows if row.name != name), last)
+        self._forget()
+
+    def _forget(self) -> None:
+        for compiled in self._eager.values():
+            compiled.clear_cache()
+
+    def of(self, case: Case) -> Callable:
+        """The operation `(*args) -> output` with the options of a case, and by the implementation that it asks for."""
+
+        def operation(*args: Any) -> Any:
+            asked = case.implementation and _modes.value.of(self.name) == "hand"
+            with gradients({self.name: case.implementation}) if asked else nullcontext():
+                return self(case.spec, *args)
+
+        return operation
 
     def __call__(self, spec: Hashable, *args: Any) -> Any:
         """Run the operation, differentiated as `gradients` says."""
@@ -149,25 +233,53 @@ class Rule:
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
             # Nothing is differentiated: one dispatch instead of one an operation, and the compiler drops the residuals.
             try:
-                return self._eager[mode](spec, *args)
+                return self._eager["auto" if mode == "auto" else "hand"](spec, *args)
             except (RuntimeError, ValueError) as error:
                 raise explained(self.name, args, error)  # noqa: B904 - it may be the very error
         return self.forward(spec, *args) if mode == "auto" else self._hand(spec, *args)
 
 
-def by_hand(fwd: Callable, bwd: Callable) -> Callable:
-    """The operation `(spec, *args) -> output` that these two make, fit for `shard_map`; nothing is registered."""
-    hand = jax.custom_vjp(_output_of(fwd), nondiff_argnums=(0,))
-    hand.defvjp(fwd, bwd)
-    return lambda spec, *args: hand(spec, *align(*args))
+class _Call(NamedTuple):
+    """A spec, and what held when the operation was called: the backward pass may be traced after the block's end."""
+
+    spec: Hashable
+    implementation: str
+    placement: Placement
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        with forced(self.implementation), placement(self.placement):
+            yield
+
+
+def by_hand(fwd: Callable, bwd: Callable, storage: Storage = NOTHING, name: str = "") -> Callable:
+    """The operation `(spec, *args) -> output` that these two make, fit for `shard_map`; nothing is registered.
+
+    Args:
+      fwd, bwd: as of a Rule.
+      storage: what is kept and what computed again.
+      name: whose implementations `gradients` may force.
+    """
+
+    def forward(call: _Call, *args: Any) -> tuple[Any, Any]:
+        args = tuple(jnp.asarray(a) if isinstance(a, float) else a for a in args)  # as `jax.grad` hands over a number
+        with call.again():
+            return declared(storage, args, *fwd(call.spec, *args))
+
+    def backward(call: _Call, residuals: Any, cotangent: Any) -> tuple:
+        with call.again():
+            return bwd(call.spec, restored(storage, residuals), cotangent)
+
+    hand = jax.custom_vjp(lambda call, *args: forward(call, *args)[0], nondiff_argnums=(0,))
+    hand.defvjp(forward, backward)
+
+    def operation(spec: Hashable, *args: Any) -> Any:
+        mode = _modes.value.of(name)
+        implementation = "" if mode in ("hand", "auto") else mode
+        return hand(_Call(spec, implementation, current_placement()), *align(*args))
+
+    return operation
 
 
 def _origin(f: Callable) -> tuple[str, str]:
     return f.__module__, getattr(f, "__qualname__", repr(f))
-
-
-def _output_of(fwd: Callable) -> Callable:
-    def primal(spec: Hashable, *args: Any) -> Any:
-        return fwd(spec, *args)[0]
-
-    return primal

@@ -9,6 +9,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.core.dtypes import product
+from fnn.core.placement import whole_batch
 from fnn.core.sizes import known
 
 
@@ -64,13 +65,3 @@ def result_sharding(like: jax.Array) -> NamedSharding | None:
     """What to pass as `out_sharding` so that a result lives where `like` does; None unless mesh axes are explicit."""
     sharding = jax.typeof(like).sharding
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
-
-
-def whole_batch(*args: jax.Array) -> bool:
-    """Whether a loop over parts of the batch is free of communication: nothing can have split it among devices.
-
-    That is so on a single device and inside `shard_map`. Elsewhere the compiler may split the batch behind the trace.
-    """
-    meshes = [jax.typeof(x).sharding.mesh for x in args]
-    manual = all(not m.empty and set(m.axis_types) == {AxisType.Manual} for m in meshes)
-    return manual or (jax.device_count() == 1 and all(m.empty for m in meshes))

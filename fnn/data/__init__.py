@@ -11,6 +11,7 @@ filters                       a module: edges, blurs and sharpening, for `filter
 random_shift                  images moved at random, for `batches(augment=...)`
 """
 
+from fnn.core.names import listed as _listed
 from fnn.data import filters as filters
 from fnn.data.augment import random_shift as random_shift
 from fnn.data.batches import Batches as Batches
@@ -21,14 +22,4 @@ from fnn.data.digits import digits as digits
 from fnn.data.idx import read_idx as read_idx
 from fnn.data.mnist import mnist as mnist
 
-__all__ = [
-    "Batches",
-    "Data",
-    "Split",
-    "batches",
-    "digits",
-    "filters",
-    "mnist",
-    "random_shift",
-    "read_idx",
-]
+__all__ = _listed(__doc__)

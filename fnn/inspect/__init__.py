@@ -12,6 +12,7 @@ FORMATS                       these three
 output_folder                 a folder for pictures, tried before training
 """
 
+from fnn.core.names import listed as _listed
 from fnn.inspect.activations import activations as activations
 from fnn.inspect.plots import plot_confusion as plot_confusion
 from fnn.inspect.plots import plot_curves as plot_curves
@@ -23,15 +24,4 @@ from fnn.inspect.tiles import plot_feature_maps as plot_feature_maps
 from fnn.inspect.tiles import plot_filters as plot_filters
 from fnn.inspect.tiles import plot_mistakes as plot_mistakes
 
-__all__ = [
-    "FORMATS",
-    "activations",
-    "output_folder",
-    "plot_confusion",
-    "plot_curves",
-    "plot_feature_maps",
-    "plot_filters",
-    "plot_mistakes",
-    "save_figure",
-    "summary",
-]
+__all__ = _listed(__doc__)

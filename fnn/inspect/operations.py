@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
-from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn
+
+from fnn.core.program import inner_programs
 
 
 def multiply_adds(jaxpr: Jaxpr) -> int:
@@ -17,7 +19,7 @@ def multiply_adds(jaxpr: Jaxpr) -> int:
     >>> multiply_adds(jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 3)), jnp.ones((3, 5))).jaxpr)
     30
     """
-    return sum(_of(eqn) for eqn in jaxpr.eqns)
+    return sum(map(_of, jaxpr.eqns))
 
 
 def _of(eqn: JaxprEqn) -> int:
@@ -31,7 +33,7 @@ def _of(eqn: JaxprEqn) -> int:
         features = kernel[params["dimension_numbers"].rhs_spec[0]]
         taps = math.prod(kernel) // features if features else 0
         return _size(eqn.outvars[0]) * taps // math.prod(params["lhs_dilation"])
-    inner = [multiply_adds(jaxpr) for jaxpr in jaxprs_in_params(params)]
+    inner = [multiply_adds(jaxpr) for jaxpr in inner_programs(eqn)]
     if name == "cond":
         return max(inner)
     return sum(inner) * params.get("length", 1) if name == "scan" else sum(inner)

@@ -8,6 +8,7 @@ import jax
 
 from fnn.core.layer import Layer, Params, Spec, State, require_layer, spec_of
 from fnn.core.rule import gradients
+from fnn.core.shared import borrowed
 from fnn.inspect.observe import observe
 from fnn.inspect.operations import multiply_adds
 from fnn.inspect.table import table
@@ -30,7 +31,8 @@ def summary(layer: Layer, x: Any) -> str:
     """A table of path, kind, output shape, parameters, bytes and multiply-adds of every leaf layer.
 
     Multiply-adds are those of matrix products and convolutions in one evaluation of the whole x; additions, comparisons
-    and elementwise products are not counted. A row `x n` stands for the n copies that `repeat` makes, and its numbers
+    and elementwise products are not counted. A shared layer has a row for each place and its parameters in the first.
+    A row `x n` stands for the n copies that `repeat` makes, and its numbers
     count them all.
 
     Args:
@@ -50,19 +52,21 @@ def summary(layer: Layer, x: Any) -> str:
     total          (1, 2)          26    104             20
     """
     require_layer("summary", "layer", layer)
+    again = tuple(borrowed(layer))
     rows: dict[str, _Row] = {}  # by path: a transformation may trace a leaf more than once
 
     def wrap(path: str, leaf: Layer, copies: int) -> Layer:
         def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
             params, state = leaf.init(key, x)
             jaxpr, (y, _) = jax.make_jaxpr(leaf.apply, return_shape=True)(params, state, x)
+            own = 0 if any(path == p or path.startswith(f"{p}/") for p in again) else copies
             rows[path] = _Row(
                 path=f"{path} x {copies}" if copies > 1 else path,
                 kind=leaf.name,
                 output=_shapes(y),
-                parameters=copies * sum(p.size for p in jax.tree.leaves(params)),
-                bytes=copies * _bytes(params),
-                state_bytes=copies * _bytes(state),
+                parameters=own * sum(p.size for p in jax.tree.leaves(params)),
+                bytes=own * _bytes(params),
+                state_bytes=own * _bytes(state),
                 operations=copies * multiply_adds(jaxpr.jaxpr),
             )
             return params, state, y
@@ -85,7 +89,10 @@ def summary(layer: Layer, x: Any) -> str:
 
 
 def _shapes(y: Any) -> str:
-    return " ".join(str(tuple(leaf.shape)) for leaf in jax.tree.leaves(y))
+    """The shape of an array; of each array of a tree, with its path."""
+    named = jax.tree_util.tree_leaves_with_path(y)
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in named]
+    return ", ".join(f"{path} {tuple(leaf.shape)}".lstrip() for path, (_, leaf) in zip(paths, named, strict=True))
 
 
 def _bytes(tree: Any) -> int:

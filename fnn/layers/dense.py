@@ -5,10 +5,12 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.errors import integer, require, require_flag, require_float_spec
-from fnn.core.layer import Layer, lift, require_shape, weights
+from fnn.core.layer import Layer, require_shape, shown, weights
+from fnn.core.lift import lift
 from fnn.layers.initial import he_normal, initial, require_initializers
 
 
+@shown
 def dense(
     features: int,
     *,

@@ -2,10 +2,11 @@
 
 from fnn import ops
 from fnn.core.errors import require, require_floats
-from fnn.core.layer import Layer
+from fnn.core.layer import Layer, shown
 from fnn.ops.dropout import check_rate
 
 
+@shown
 def dropout(rate: float) -> Layer:
     """x: any shape -> same: in training a random fraction `rate` is set to zero, the rest divided by 1 - rate.
 

@@ -18,13 +18,15 @@ from jax import lax
 from fnn import ops
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, integer, is_floating, real, require, require_float_spec, require_floats
-from fnn.core.layer import Layer, lift, weights
+from fnn.core.layer import Layer, shown, weights
+from fnn.core.lift import lift
 from fnn.layers.initial import full
 from fnn.ops.normalisation.batch import axis_names
 from fnn.ops.normalisation.example import check_groups
 from fnn.ops.normalisation.normalise import check_epsilon
 
 
+@shown
 def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str | Sequence[str] | None = None) -> Layer:
     """x: (N, ..., C) -> same: normalised by the batch in training, by running averages in evaluation.
 
@@ -76,6 +78,7 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
     return Layer(init, apply, "batch_norm")
 
 
+@shown
 def layer_norm(*, epsilon: float = 1e-5) -> Layer:
     """x: (..., C) -> same: each vector of channels normalised over itself. params: scale (C,), offset (C,).
 
@@ -94,6 +97,7 @@ def layer_norm(*, epsilon: float = 1e-5) -> Layer:
     return lift(apply, lambda key, x: _affine("layer_norm", x), name="layer_norm")
 
 
+@shown
 def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
     """x: (N, *spatial, C) -> same: each example and group of channels normalised over itself.
 

@@ -2,10 +2,12 @@
 
 from fnn import ops
 from fnn.core.errors import require_flag
-from fnn.core.layer import Layer, lift
+from fnn.core.layer import Layer, shown
+from fnn.core.lift import lift
 from fnn.ops.window import Ints, Padding, padding_given, require_same_rank, sizes_given
 
 
+@shown
 def max_pool(window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> Layer:
     """x: (N, *spatial, C) -> (N, *outputs, C): the largest element of every window, as `fnn.ops.max_pool` says.
 
@@ -18,6 +20,7 @@ def max_pool(window: Ints, *, stride: Ints | None = None, padding: Padding = "VA
     return lift(lambda params, x: ops.max_pool(x, window, stride=stride, padding=padding), name="max_pool")
 
 
+@shown
 def avg_pool(
     window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID", count_padding: bool = False
 ) -> Layer:
@@ -31,16 +34,19 @@ def avg_pool(
     return lift(apply, name="avg_pool")
 
 
+@shown
 def global_max_pool() -> Layer:
     """x: (N, *spatial, C) -> (N, C): the largest element of every channel."""
     return lift(lambda params, x: ops.global_max_pool(x), name="global_max_pool")
 
 
+@shown
 def global_avg_pool() -> Layer:
     """x: (N, *spatial, C) -> (N, C): the mean of every channel."""
     return lift(lambda params, x: ops.global_avg_pool(x), name="global_avg_pool")
 
 
+@shown
 def adaptive_avg_pool(output_size: Ints) -> Layer:
     """x: (N, *spatial, C) -> (N, *output_size, C): means over even bins, as `fnn.ops.adaptive_avg_pool` says."""
     output_size = sizes_given("adaptive_avg_pool", "output_size", output_size)

@@ -3,9 +3,11 @@
 import math
 
 from fnn.core.errors import LARGEST, described, index_of, require, require_array
-from fnn.core.layer import Layer, lift
+from fnn.core.layer import Layer, shown
+from fnn.core.lift import lift
 
 
+@shown
 def flatten() -> Layer:
     """x: (N, ...) -> (N, product of the rest): each example becomes a vector.
 
@@ -26,6 +28,7 @@ def flatten() -> Layer:
     return lift(apply, name="flatten")
 
 
+@shown
 def reshape(*shape: int) -> Layer:
     """x: (N, ...) -> (N, *shape): each example takes a new shape, with its elements in the same order.
 

@@ -34,10 +34,10 @@ def lenet5(classes: int = 10) -> Layer:
     """
     classes = integer("lenet5", "classes", classes)
     return serial(
-        conv1=conv(6, 5),
+        conv1=conv(6, (5, 5)),
         relu1=relu(),
         pool1=max_pool(2),
-        conv2=conv(16, 5),
+        conv2=conv(16, (5, 5)),
         relu2=relu(),
         pool2=max_pool(2),
         flatten=flatten(),

@@ -50,6 +50,7 @@ Losses, metrics, penalties:
     decay_mask                    which of the parameters are weights
 """
 
+from fnn.core.names import listed as _listed
 from fnn.ops.activation import elu as elu
 from fnn.ops.activation import gelu as gelu
 from fnn.ops.activation import leaky_relu as leaky_relu
@@ -85,39 +86,4 @@ from fnn.ops.pooling import max_pool as max_pool
 from fnn.ops.softmax import log_softmax as log_softmax
 from fnn.ops.softmax import softmax as softmax
 
-__all__ = [
-    "accuracy",
-    "adaptive_avg_pool",
-    "avg_pool",
-    "batch_norm",
-    "batch_norm_inference",
-    "conv",
-    "conv_transpose",
-    "decay_mask",
-    "dense",
-    "dropout",
-    "elu",
-    "filter_pool",
-    "gelu",
-    "global_avg_pool",
-    "global_max_pool",
-    "group_norm",
-    "hinge",
-    "l2_penalty",
-    "layer_norm",
-    "leaky_relu",
-    "log_softmax",
-    "max_pool",
-    "pad",
-    "relu",
-    "sigmoid",
-    "sigmoid_binary_cross_entropy",
-    "silu",
-    "softmax",
-    "softmax_cross_entropy",
-    "softplus",
-    "squared_error",
-    "tanh",
-    "top_k_accuracy",
-    "zero_one",
-]
+__all__ = _listed(__doc__)

@@ -24,21 +24,48 @@ https://arxiv.org/abs/1702.03118.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from fnn.core.cases import Case, case, normal
+from fnn.core.cases import case, normal
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import real, require_flag, require_floats
-from fnn.core.kept import cheap, is_cheap, kept
 from fnn.core.rule import Rule
+from fnn.core.storage import Storage
 
-_C = 0.044715
-# Beyond this |x|, f is x or 0 and f' 1 or 0 exactly, even in float64: x³ must not overflow, nor 0 meet infinity.
-_GELU_SATURATES = 40.0
-_SILU_SATURATES = 800.0
+# An exponential had better be stored than computed again; a comparison had not, after a norm, whose input is stored.
+_STORED = Storage(kept=True)
+_COMPARISON = Storage(output="as its input", kept=True)
+
+
+def _activation(
+    name: str,
+    *,
+    f: Callable,
+    dx: Callable,
+    saves: Literal["x", "y"],
+    textbook: Callable,
+    options: tuple = (None,),
+    storage: Storage = _STORED,
+) -> Rule:
+    """A rule from f(option, x) -> y, dx(option, saved, dy) and the textbook's f; option is None where there is none."""
+
+    def fwd(option, x):
+        y = f(option, x)
+        return y, (y if saves == "y" else x,)
+
+    def bwd(option, residuals, dy):
+        (saved,), wide = residuals, wide_dtype(dy)
+        return (dx(option, saved.astype(wide), dy.astype(wide)).astype(dy.dtype),)
+
+    cases = (
+        case(options[0], (8, 5)),
+        case(options[0], (0, 3), batched=False),
+        *[case(option, normal((2, 3, 4), 4.0), batched=False) for option in options],
+    )
+    return Rule(name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, cases=cases, storage=storage)
 
 
 # jax.nn.relu and softplus have a custom_jvp, which is lost where `scan` is split into what is known and what is linear:
@@ -60,48 +87,14 @@ def softplus_below(x: jax.Array) -> jax.Array:
     return jnp.log1p(jnp.exp(jnp.where(x > 0, -x, x)))
 
 
-def _saturated(f, bound, x):
-    """f(x), and its limits beyond the bound, so that JAX's derivative has them, too."""
-    beyond = jnp.abs(x) > bound
-    return jnp.where(beyond, jnp.where(x > 0, x, -0.0), f(jnp.where(beyond, 0, x)))
-
-
-def _leaky_relu(s, x):
-    below = s * x if s else jnp.where(jnp.isneginf(x), -0.0, 0 * x)
-    return jnp.where(x > 0, x, below)
-
-
-def _dsilu(x):
-    x = jnp.clip(x, -_SILU_SATURATES, _SILU_SATURATES)
-    s = jax.nn.sigmoid(x)
-    return s * (1 + x * (1 - s))
-
-
-def _dgelu(approximate, x):
-    x = jnp.clip(x, -_GELU_SATURATES, _GELU_SATURATES)
-    if approximate:
-        k = math.sqrt(2 / math.pi)
-        t, du = jnp.tanh(k * (x + _C * x**3)), k * (1 + 3 * _C * x**2)
-        return 0.5 * (1 + t) * (1 + x * (1 - t) * du)
-    return 0.5 * jax.lax.erfc(-x * math.sqrt(0.5)) + x * jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-
-
-# name: f(option, x), then dx(option, saved, dy) and what is saved.
-
-_TABLE = {
-    "relu": (lambda _, x: plain_relu(x), lambda _, y, dy: jnp.where(y > 0, dy, 0), "y"),
-    "leaky_relu": (_leaky_relu, lambda s, y, dy: jnp.where(y > 0, dy, s * dy), "y"),
-    "sigmoid": (lambda _, x: jax.nn.sigmoid(x), lambda _, y, dy: dy * y * (1 - y), "y"),
-    "tanh": (lambda _, x: jnp.tanh(x), lambda _, y, dy: dy * (1 - y) * (1 + y), "y"),
-    "elu": (lambda a, x: jax.nn.elu(x, a), lambda a, y, dy: jnp.where(y > 0, dy, dy * (y + a)), "y"),
-    "softplus": (lambda _, x: plain_softplus(x), lambda _, y, dy: -dy * jnp.expm1(-y), "y"),
-    "silu": (lambda _, x: _saturated(jax.nn.silu, _SILU_SATURATES, x), lambda _, x, dy: dy * _dsilu(x), "x"),
-    "gelu": (
-        lambda a, x: _saturated(lambda x: jax.nn.gelu(x, a), _GELU_SATURATES, x),
-        lambda a, x, dy: dy * _dgelu(a, x),
-        "x",
-    ),
-}
+_relu = _activation(
+    "relu",
+    f=lambda _, x: plain_relu(x),
+    dx=lambda _, y, dy: jnp.where(y > 0, dy, 0),
+    saves="y",
+    textbook=lambda _, x: jnp.where(x > 0, x, 0.0),
+    storage=_COMPARISON,
+)
 
 
 def relu(x: jax.Array) -> jax.Array:
@@ -113,7 +106,24 @@ def relu(x: jax.Array) -> jax.Array:
     >>> relu(jnp.array([-1.0, 0.0, 2.0])).tolist()
     [0.0, 0.0, 2.0]
     """
-    return _call("relu", None, x)
+    require_floats("relu", x=x)
+    return _relu(None, x)
+
+
+def _leaky(s, x):
+    below = s * x if s else jnp.where(jnp.isneginf(x), -0.0, 0 * x)
+    return jnp.where(x > 0, x, below)
+
+
+_leaky_relu = _activation(
+    "leaky_relu",
+    f=_leaky,
+    dx=lambda s, y, dy: jnp.where(y > 0, dy, s * dy),
+    saves="y",
+    textbook=lambda s, x: jnp.where(x > 0, x, s * x),
+    options=(0.01, 0.0, 1.5),
+    storage=_COMPARISON,
+)
 
 
 def leaky_relu(x: jax.Array, slope: float = 0.01) -> jax.Array:
@@ -126,7 +136,17 @@ def leaky_relu(x: jax.Array, slope: float = 0.01) -> jax.Array:
     >>> leaky_relu(jnp.array([-2.0, 4.0]), slope=0.5).tolist()
     [-1.0, 4.0]
     """
-    return _call("leaky_relu", not_negative("leaky_relu", "slope", slope), x)
+    require_floats("leaky_relu", x=x)
+    return _leaky_relu(not_negative("leaky_relu", "slope", slope), x)
+
+
+_sigmoid = _activation(
+    "sigmoid",
+    f=lambda _, x: jax.nn.sigmoid(x),
+    dx=lambda _, y, dy: dy * y * (1 - y),
+    saves="y",
+    textbook=lambda _, x: 1 / (1 + jnp.exp(-x)),
+)
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -135,7 +155,17 @@ def sigmoid(x: jax.Array) -> jax.Array:
     >>> sigmoid(jnp.array([0.0, 1e4])).tolist()
     [0.5, 1.0]
     """
-    return _call("sigmoid", None, x)
+    require_floats("sigmoid", x=x)
+    return _sigmoid(None, x)
+
+
+_tanh = _activation(
+    "tanh",
+    f=lambda _, x: jnp.tanh(x),
+    dx=lambda _, y, dy: dy * (1 - y) * (1 + y),
+    saves="y",
+    textbook=lambda _, x: (jnp.exp(x) - jnp.exp(-x)) / (jnp.exp(x) + jnp.exp(-x)),
+)
 
 
 def tanh(x: jax.Array) -> jax.Array:
@@ -144,7 +174,18 @@ def tanh(x: jax.Array) -> jax.Array:
     >>> tanh(jnp.array([0.0, 1e4])).tolist()
     [0.0, 1.0]
     """
-    return _call("tanh", None, x)
+    require_floats("tanh", x=x)
+    return _tanh(None, x)
+
+
+_elu = _activation(
+    "elu",
+    f=lambda a, x: jax.nn.elu(x, a),
+    dx=lambda a, y, dy: jnp.where(y > 0, dy, dy * (y + a)),
+    saves="y",
+    textbook=lambda a, x: jnp.where(x > 0, x, a * (jnp.exp(x) - 1)),
+    options=(1.0, 0.0, 1.5),
+)
 
 
 def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
@@ -157,7 +198,17 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
     >>> elu(jnp.array([-1e4, 3.0]), alpha=2.0).tolist()
     [-2.0, 3.0]
     """
-    return _call("elu", not_negative("elu", "alpha", alpha), x)
+    require_floats("elu", x=x)
+    return _elu(not_negative("elu", "alpha", alpha), x)
+
+
+_softplus = _activation(
+    "softplus",
+    f=lambda _, x: plain_softplus(x),
+    dx=lambda _, y, dy: -dy * jnp.expm1(-y),
+    saves="y",
+    textbook=lambda _, x: jnp.log(1 + jnp.exp(x)),
+)
 
 
 def softplus(x: jax.Array) -> jax.Array:
@@ -166,7 +217,34 @@ def softplus(x: jax.Array) -> jax.Array:
     >>> softplus(jnp.array([-1e4, 1e4])).tolist()
     [0.0, 10000.0]
     """
-    return _call("softplus", None, x)
+    require_floats("softplus", x=x)
+    return _softplus(None, x)
+
+
+def _saturated(f, bound, x):
+    """f(x), and its limits beyond the bound, so that JAX's derivative has them, too."""
+    beyond = jnp.abs(x) > bound
+    return jnp.where(beyond, jnp.where(x > 0, x, -0.0), f(jnp.where(beyond, 0, x)))
+
+
+# Beyond this |x|, f is x or 0 and f' 1 or 0 exactly, even in float64: x³ must not overflow, nor 0 meet infinity.
+_SILU_SATURATES = 800.0
+_GELU_SATURATES = 40.0
+
+
+def _silu_slope(x):
+    x = jnp.clip(x, -_SILU_SATURATES, _SILU_SATURATES)
+    s = jax.nn.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+_silu = _activation(
+    "silu",
+    f=lambda _, x: _saturated(jax.nn.silu, _SILU_SATURATES, x),
+    dx=lambda _, x, dy: dy * _silu_slope(x),
+    saves="x",
+    textbook=lambda _, x: x / (1 + jnp.exp(-x)),
+)
 
 
 def silu(x: jax.Array) -> jax.Array:
@@ -175,7 +253,36 @@ def silu(x: jax.Array) -> jax.Array:
     >>> silu(jnp.array([-1e4, 0.0, 1e4])).tolist()
     [-0.0, 0.0, 10000.0]
     """
-    return _call("silu", None, x)
+    require_floats("silu", x=x)
+    return _silu(None, x)
+
+
+_C = 0.044715
+
+
+def _gelu_slope(approximate, x):
+    x = jnp.clip(x, -_GELU_SATURATES, _GELU_SATURATES)
+    if approximate:
+        k = math.sqrt(2 / math.pi)
+        t, du = jnp.tanh(k * (x + _C * x**3)), k * (1 + 3 * _C * x**2)
+        return 0.5 * (1 + t) * (1 + x * (1 - t) * du)
+    return 0.5 * jax.lax.erfc(-x * math.sqrt(0.5)) + x * jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+def _gelu_textbook(approximate, x):
+    if approximate:
+        return 0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (x + _C * x**3)))
+    return x * (0.5 + 0.5 * jax.lax.erf(x / math.sqrt(2)))
+
+
+_gelu = _activation(
+    "gelu",
+    f=lambda approximate, x: _saturated(lambda x: jax.nn.gelu(x, approximate), _GELU_SATURATES, x),
+    dx=lambda approximate, x, dy: dy * _gelu_slope(approximate, x),
+    saves="x",
+    textbook=_gelu_textbook,
+    options=(True, False),
+)
 
 
 def gelu(x: jax.Array, approximate: bool = True) -> jax.Array:
@@ -189,69 +296,16 @@ def gelu(x: jax.Array, approximate: bool = True) -> jax.Array:
     [-0.0, 0.0, 10000.0]
     """
     require_approximate(approximate)
-    return _call("gelu", bool(approximate), x)
+    require_floats("gelu", x=x)
+    return _gelu(bool(approximate), x)
+
+
+def not_negative(where: str, name: str, value: Any) -> float:
+    """The option as a Python float; what is no finite number >= 0 is refused."""
+    return real(where, f"a number {name} >= 0", value, lambda v: v >= 0, f"pass {name}=0.01 or another number")
 
 
 def require_approximate(value: object) -> None:
     """Refuse all but a bool, torch's strings among the rest."""
     fix = 'pass True for the tanh form (torch\'s "tanh"), False for the exact one (its "none")'
     require_flag("gelu", "approximate", value, fix)
-
-
-def _call(name: str, option: Any, x: jax.Array) -> jax.Array:
-    require_floats(name, x=x)
-    return _rules[name](option, x)
-
-
-def not_negative(where: str, name: str, value: float) -> float:
-    """The option as a Python float; what is no finite number >= 0 is refused."""
-    return real(where, f"a number {name} >= 0", value, lambda v: v >= 0, f"pass {name}=0.01 or another number")
-
-
-_COMPARISONS = ("relu", "leaky_relu")  # sooner computed again than read; an exponential is not
-
-
-def _register(name: str, textbook: Callable, *options: Any) -> Rule:
-    f, pull, saves = _TABLE[name]
-
-    def fwd(option, x):
-        y = f(option, x)
-        again = name in _COMPARISONS and is_cheap(x)  # after a norm y would be stored beside the norm's input
-        y = cheap(y) if again else kept(y)
-        return y, y if saves == "y" else x
-
-    def bwd(option, saved, dy):
-        wide = wide_dtype(dy)
-        return (pull(option, saved.astype(wide), dy.astype(wide)).astype(dy.dtype),)
-
-    return Rule(name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, cases=_cases(options))
-
-
-def _cases(options: tuple) -> tuple[Case, ...]:
-    first, *others = options
-    return (
-        case(first, (8, 5)),
-        case(first, (0, 3), batched=False),
-        *[case(option, normal((2, 3, 4), 4.0), batched=False) for option in (first, *others)],
-    )
-
-
-_rules = {
-    "relu": _register("relu", lambda _, x: jnp.where(x > 0, x, 0.0), None),
-    "leaky_relu": _register("leaky_relu", lambda s, x: jnp.where(x > 0, x, s * x), 0.01, 0.0, 1.5),
-    "sigmoid": _register("sigmoid", lambda _, x: 1 / (1 + jnp.exp(-x)), None),
-    "tanh": _register("tanh", lambda _, x: (jnp.exp(x) - jnp.exp(-x)) / (jnp.exp(x) + jnp.exp(-x)), None),
-    "elu": _register("elu", lambda a, x: jnp.where(x > 0, x, a * (jnp.exp(x) - 1)), 1.0, 0.0, 1.5),
-    "softplus": _register("softplus", lambda _, x: jnp.log(1 + jnp.exp(x)), None),
-    "silu": _register("silu", lambda _, x: x / (1 + jnp.exp(-x)), None),
-    "gelu": _register(
-        "gelu",
-        lambda a, x: (
-            0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (x + _C * x**3)))
-            if a
-            else x * (0.5 + 0.5 * jax.lax.erf(x / math.sqrt(2)))
-        ),
-        True,
-        False,
-    ),
-}

@@ -16,9 +16,9 @@ from fnn.core.broadcast import beside
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, given, require, require_floats
-from fnn.core.kept import residual, restored
 from fnn.core.rule import Rule
 from fnn.core.sharding import contract
+from fnn.core.storage import Storage
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -60,11 +60,11 @@ def _forward(spec, x, kernel, bias):
 
 
 def _fwd(spec, x, kernel, bias):
-    return _forward(spec, x, kernel, bias), (residual(x), kernel, bias)
+    return _forward(spec, x, kernel, bias), (x, kernel, bias)
 
 
 def _bwd(spec, residuals, dy):
-    x, kernel, bias = restored(residuals)
+    x, kernel, bias = residuals
     leading = tuple(range(dy.ndim - 1))
     dx = contract(dy, kernel, ((dy.ndim - 1,), (1,)), like=x)
     dkernel = contract(x, dy, (leading, leading), like=kernel)
@@ -83,6 +83,7 @@ rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    storage=Storage(residuals=(0,)),  # x, which the product read
     cases=(
         case(None, (8, 3), (3, 4), (4,)),
         case(None, (8, 3), (3, 4), None),

@@ -6,6 +6,7 @@ inputs and fits floor((n + p - e) / s) + 1 times (Dumoulin and Visin, 2016, http
 
 from collections.abc import Sequence
 from operator import ge, le
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,59 @@ Ints = int | Sequence[int]
 Padding = str | int | Sequence[tuple[int, int]]
 Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
+
+
+class Axis(NamedTuple):
+    """One spatial axis and the window that slides over it: the module's n, f, s, d, and padding before and after."""
+
+    size: int
+    window: int
+    stride: int
+    dilation: int
+    low: int
+    high: int
+
+    @property
+    def extent(self) -> int:
+        """e: how many inputs the window covers."""
+        return (self.window - 1) * self.dilation + 1
+
+    @property
+    def padded(self) -> int:
+        """n + p."""
+        return self.size + self.low + self.high
+
+    @property
+    def outputs(self) -> int:
+        """How many times the window fits."""
+        return (self.padded - self.extent) // self.stride + 1
+
+    def input_of(self, output: int, tap: int) -> int:
+        """The input that an output takes at a tap; padding below 0 and from n on."""
+        return output * self.stride + tap * self.dilation - self.low
+
+
+def axes_of(sizes: Sizes, window: Sizes, stride: Sizes, dilation: Sizes, pads: Pairs) -> tuple[Axis, ...]:
+    """One Axis from one entry of each."""
+    return tuple(
+        Axis(n, f, s, d, *pair) for n, f, s, d, pair in zip(sizes, window, stride, dilation, pads, strict=True)
+    )
+
+
+def inputs_of(axes: Sequence[Axis], output: Sizes, tap: Sizes) -> Sizes | None:
+    """The position of the input that an output takes at a tap; None in the padding."""
+    places = tuple(a.input_of(p, t) for a, p, t in zip(axes, output, tap, strict=True))
+    return places if all(0 <= i < a.size for i, a in zip(places, axes, strict=True)) else None
+
+
+def interleave(x: jax.Array) -> jax.Array:
+    """x: (N, b_1, s_1, b_2, s_2, ..., C) -> (N, b_1 s_1, b_2 s_2, ..., C): blocks of s neighbours in a row.
+
+    One axis at a time: all that explicit sharding knows.
+    """
+    for axis in range(1, x.ndim // 2):
+        x = x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
+    return x
 
 
 def sizes_of(where: str, name: str, value: int | Sequence[int], rank: int, least: int = 1) -> Sizes:
@@ -144,18 +198,16 @@ def output_sizes(where: str, sizes: Sizes, window: Sizes, stride: Sizes, dilatio
     Raises:
       InputError: a window larger than the padded input.
     """
-    out = []
-    for n, f, s, d, (low, high) in zip(sizes, window, stride, dilation, pads, strict=True):
-        extent, padded = (f - 1) * d + 1, n + low + high
+    axes = axes_of(sizes, window, stride, dilation, pads)
+    for a in axes:
         require(
-            possible(le, extent, padded),
+            possible(le, a.extent, a.padded),
             where,
-            f"an input at least as large as its window ({extent} in this axis)",
-            f"{n} padded to {padded} (spatial sizes {sizes}, window {window})",
+            f"an input at least as large as its window ({a.extent} in this axis)",
+            f"{a.size} padded to {a.padded} (spatial sizes {sizes}, window {window})",
             "use a smaller window, less dilation, more padding, or a larger input",
         )
-        out.append((padded - extent) // s + 1)
-    return tuple(out)
+    return tuple(a.outputs for a in axes)
 
 
 def useful_stride(stride: Sizes, sizes: Sizes, pads: Pairs, outputs: Sizes) -> Sizes:

@@ -8,13 +8,14 @@ Measured in benchmarks/results/report.md, where every peer library runs with and
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import jax
 
 from fnn.core.errors import InputError, described, require
+from fnn.core.program import bytes_of, equations
 
 _TUNED = {
     "cpu": {
@@ -57,7 +58,8 @@ def compiler_options(program: jax.stages.Traced | None = None, *, platform: str 
     require(ok, where, "a traced program", type(program).__name__, "pass jax.jit(f).trace(*args)")
     options = dict(_TUNED.get(platform or _default_platform(), {}))
     if options and program is not None:
-        room = _ROOM * max(_sizes(program.jaxpr.jaxpr), default=0)
+        made = (bytes_of(var) for equation in equations(program.jaxpr.jaxpr) for var in equation.outvars)
+        room = _ROOM * max(made, default=0)
         piece = next((piece for piece in _PIECES if room <= piece), None)
         options.update({} if piece is None else {_PIECE: str(piece)})
     return {name: value for name, value in options.items() if _known(name, value)}
@@ -93,14 +95,3 @@ def _known(name: str, value: Any) -> bool:
     except Exception:  # which class it is has changed between versions of JAX
         return False
     return True
-
-
-def _sizes(jaxpr: Any) -> Iterator[int]:
-    """Bytes of every array that a program makes, inner programs included."""
-    for equation in jaxpr.eqns:
-        for out in equation.outvars:
-            yield getattr(out.aval, "size", 0) * getattr(getattr(out.aval, "dtype", None), "itemsize", 0)
-        for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
-            inner = getattr(parameter, "jaxpr", parameter)
-            if hasattr(inner, "eqns"):
-                yield from _sizes(inner)

@@ -9,15 +9,17 @@ import jax
 
 from fnn.core.alive import require_alive
 from fnn.core.errors import require, require_leaves
-from fnn.core.layer import Layer, Params, State, require_layer
+from fnn.core.layer import Layer, Pair, Params, State, params_and_state, require_layer
+from fnn.core.placement import placement, placement_of
 from fnn.train.arguments import require_batches
 from fnn.train.batch import named_functions, split_batch
 from fnn.train.measure import Measure, measure
+from fnn.train.step import TrainState
 from fnn.train.tracing import at_once
 
 
 def evaluate(
-    layer: Layer, params: Params, state: State, batches: Iterable[tuple], metrics: Mapping[str, Measure]
+    layer: Layer, train_state: TrainState | Pair, batches: Iterable[tuple], metrics: Mapping[str, Measure]
 ) -> dict[str, float]:
     """Mean of each metric over all examples of `batches`, the layer in evaluation mode.
 
@@ -25,7 +27,8 @@ def evaluate(
     time, since a new lambda is a new function.
 
     Args:
-      layer, params, state: what to evaluate; it is applied with `train=False` and no key.
+      layer: what to evaluate; it is applied with `train=False` and no key.
+      train_state: its parameters and model state: a TrainState, or a pair (params, state) such as `layer.init` returns.
       batches: pairs (x, labels); a smaller last batch counts by its size.
       metrics: `{name: f(outputs, labels)}`, each (N,), one number an example, or their mean as ().
 
@@ -35,10 +38,11 @@ def evaluate(
 
     >>> import jax.numpy as jnp, fnn
     >>> batches = [(jnp.ones((3, 1)), jnp.zeros(3)), (jnp.ones((1, 1)), jnp.ones(1))]
-    >>> evaluate(fnn.identity(), {}, {}, batches, {"error": lambda y, label: y[:, 0] != label})
+    >>> evaluate(fnn.identity(), ({}, {}), batches, {"error": lambda y, label: y[:, 0] != label})
     {'error': 0.75}
     """
     require_layer("evaluate", "layer", layer)
+    params, state = params_and_state("evaluate", train_state)
     require_leaves("evaluate", params=params, state=state)
     require_batches("evaluate", batches)
     functions = named_functions("evaluate", metrics)
@@ -46,7 +50,7 @@ def evaluate(
     means, sizes = [], []
     for batch in batches:
         x, labels, n = split_batch("evaluate", batch)
-        with at_once("evaluate", params, state, batch):
+        with at_once("evaluate", params, state, batch), placement(placement_of(params, state, batch)):
             means.append(_measure(layer, functions, n, params, state, x, labels))
         sizes.append(n)
     require(len(sizes) > 0, "evaluate", "at least one batch", "none", "pass a list, not a generator already used up")

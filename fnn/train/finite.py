@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.dtypes import wide_dtype
-from fnn.core.sharding import varying, whole_batch
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import varying
 
 _LARGE = 1 << 16  # elements; none of LeNet-5's arrays, and no bias or scale, is larger
 _JOINED = 1 << 12  # arrays of fewer elements are looked at together: one fusion to compile instead of one each

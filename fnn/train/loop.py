@@ -21,7 +21,7 @@ from fnn.train.progress import Display, make_display
 from fnn.train.step import TrainState, require_state
 from fnn.train.tracing import at_once
 
-_RESERVED = {"epoch", "step", "images_per_second", "seconds"}
+_RESERVED = {"epoch", "step", "examples_per_second", "seconds"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def fit(
 
     Returns:
       train_state and history: a dict an epoch with "epoch", "step" (taken so far), "loss" and the metrics (means over
-      the epoch's examples while they were learned), the evaluation, "images_per_second" and "seconds" (of
+      the epoch's examples while they were learned), the evaluation, "examples_per_second" and "seconds" (of
       training, without evaluation; the first epoch includes compilation).
 
     Ctrl-C (in the main thread, where Python's own handler is in charge) ends training at the end of the step in flight:
@@ -196,7 +196,7 @@ class _Epoch:
     def row(self, tests: dict[str, float]) -> dict[str, float]:
         clash = _RESERVED & (self.sums.keys() | tests.keys()) | self.sums.keys() & tests.keys()
         require(not clash, "fit", "other names for measures", sorted(clash), "rename these metrics")
-        speed = {"images_per_second": self.examples / self.seconds, "seconds": self.seconds}
+        speed = {"examples_per_second": self.examples / self.seconds, "seconds": self.seconds}
         return {"epoch": self.epoch, "step": self.live.taken, **self._means(), **tests, **speed}
 
     def _means(self) -> dict[str, float]:

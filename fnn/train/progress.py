@@ -23,7 +23,7 @@ class Display:
         pass
 
     def step_ends(self, epoch: int, means: dict[str, float], speed: float) -> None:
-        """After a step: the means of this epoch so far, and images per second."""
+        """After a step: the means of this epoch so far, and examples per second."""
 
     def epoch_ends(self, row: dict[str, float]) -> None:
         """After an epoch and its evaluation: its row of the history."""
@@ -96,7 +96,7 @@ class Lines(Display):
 
 
 class Live(Lines):
-    """A bar below the lines: epoch, loss and metrics, images per second, time left.
+    """A bar below the lines: epoch, loss and metrics, examples per second, time left.
 
     Args:
       first, epochs, steps: as for `Lines`.
@@ -135,7 +135,7 @@ class Live(Lines):
         now = time.perf_counter()
         if now - self.shown >= _REFRESH:
             self.shown = now
-            numbers = f"{measures(means)}  {speed:,.0f} images/s  {self.pace.left()}"
+            numbers = f"{measures(means)}  {speed:,.0f} examples/s  {self.pace.left()}"
             self.bar.update(
                 self.task, completed=self.count, numbers=numbers, description=f"epoch {epoch + 1}/{self.epochs}"
             )
@@ -166,10 +166,10 @@ def make_display(progress: bool, first: int, epochs: int, steps: int | None) -> 
 
 def line(row: dict[str, float], epochs: int) -> str:
     """A row of the history as text."""
-    aside = {"epoch", "step", "images_per_second", "seconds"}
+    aside = {"epoch", "step", "examples_per_second", "seconds"}
     numbers = measures({name: value for name, value in row.items() if name not in aside})
     width = len(str(epochs))
-    speed = f"{row['images_per_second']:,.0f} images/s  {row['seconds']:.1f} s"
+    speed = f"{row['examples_per_second']:,.0f} examples/s  {row['seconds']:.1f} s"
     return f"epoch {row['epoch'] + 1:{width}}/{epochs}  {numbers}  {speed}"
 
 

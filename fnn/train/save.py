@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import require_alive
-from fnn.core.errors import InputError, require
+from fnn.core.errors import InputError, described, require
 from fnn.core.files import whole_file
 from fnn.core.paths import as_path, shown
-from fnn.train.tree import build, check, compare, describe
+from fnn.train.tree import build, check, compare, describe, part_of
 
 _TREE = "tree.json"
 _FORMAT = "fnn tree 1"
@@ -72,22 +72,30 @@ def save(path: str | bytes | os.PathLike, tree: Any) -> None:
         raise InputError("save", "a file that can be written", got, fix) from error
 
 
-def load(path: str | bytes | os.PathLike, like: Any = None) -> Any:
-    """Read what `save` wrote, bit for bit.
+def load(path: str | bytes | os.PathLike, like: Any = None, *, part: str = "") -> Any:
+    """Read what `save` wrote, bit for bit, or one part of it.
 
     Args:
       path: the file.
       like: a tree of the structure, shapes and dtypes that are expected: `init_state(...)`, or `jax.eval_shape` of it.
         Needed for trees with other containers than dicts, lists, tuples, None and TrainState.
+      part: the path to a part of the tree, names joined by "/": "params/conv1" of a TrainState; nothing else is read.
 
     Raises:
-      InputError: no such file, a damaged one, or one that does not hold what `like` does: everything that is missing,
-        unexpected, or of another shape or dtype is named.
+      InputError: no such file, a damaged one, no such part, or one that does not hold what `like` does: everything that
+        is missing, unexpected, or of another shape or dtype is named.
+
+    >>> import tempfile, pathlib, fnn, jax, optax
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "run.fnn"
+    >>> save(path, fnn.train.init_state(fnn.dense(2), optax.adam(0.1), jax.random.key(0), (1, 3)))
+    >>> sorted(load(path, part="params"))
+    ['bias', 'kernel']
     """
+    require(isinstance(part, str), "load", "a path such as params/conv1 for part", described(part), "pass a string")
     path = _path("load", path)
     try:
         with zipfile.ZipFile(path) as archive:
-            tree, described, arrays = _read(path, archive, like)
+            tree, leaves, arrays = _read(path, archive, like, part)
     except OSError as error:
         got = f"{shown(path)}: {error.strerror or error}"
         raise InputError("load", "a file that can be read", got, "pass the path that save was given") from error
@@ -95,13 +103,13 @@ def load(path: str | bytes | os.PathLike, like: Any = None) -> Any:
         raise
     except _ZIP_ERRORS as error:  # what zipfile and its helpers raise for bytes that are no archive
         raise _damaged(path, str(error)) from error
-    leaves = [_leaf(path, array, leaf) for array, (_, leaf) in zip(arrays, described, strict=True)]
+    leaves = [_leaf(path, array, leaf) for array, (_, leaf) in zip(arrays, leaves, strict=True)]
     if like is not None:
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
     return build(tree, iter(leaves))
 
 
-def _read(path: Path, archive: zipfile.ZipFile, like: Any) -> tuple[Any, list, list[np.ndarray]]:
+def _read(path: Path, archive: zipfile.ZipFile, like: Any, part: str) -> tuple[Any, list, list[np.ndarray]]:
     """The description of the tree, that of each leaf, and their bits, after all checks."""
     infos = {info.filename: info for info in archive.infolist()}
     size = path.stat().st_size
@@ -116,20 +124,23 @@ def _read(path: Path, archive: zipfile.ZipFile, like: Any) -> tuple[Any, list, l
         raise _damaged(path, f"a description that is no JSON ({error})") from error
     if not isinstance(head, dict) or head.get("format") != _FORMAT:
         raise _damaged(path, "a description of another format")
-    described: list[tuple[str, dict]] = []
+    leaves: list[tuple[str, dict]] = []
     try:
-        nodes = check(head.get("tree"), "", described)
+        nodes = check(head.get("tree"), "", leaves)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, f"a description that is no tree ({error})") from error
-    if set(infos) != {_TREE, *(f"{i}.npy" for i in range(len(described)))}:
-        raise _damaged(path, f"{len(described)} arrays described, and others stored")
+    if set(infos) != {_TREE, *(f"{i}.npy" for i in range(len(leaves)))}:
+        raise _damaged(path, f"{len(leaves)} arrays described, and others stored")
+    tree, first = part_of(path, head["tree"], part)
+    leaves = []
+    nodes = check(tree, "", leaves)
     if like is not None:
-        compare(path, described, like)
+        compare(path, leaves, like)
     elif nodes:
         fix = "pass like=, a tree of the same structure, for example train.init_state(...)"
         raise InputError("load", "the structure of the tree", f"{shown(path)} with a {nodes[0]}", fix)
-    arrays = [_array(path, archive, infos[f"{i}.npy"], leaf) for i, (_, leaf) in enumerate(described)]
-    return head["tree"], described, arrays
+    arrays = [_array(path, archive, infos[f"{first + i}.npy"], leaf) for i, (_, leaf) in enumerate(leaves)]
+    return tree, leaves, arrays
 
 
 def _path(where: str, path: Any) -> Path:

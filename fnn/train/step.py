@@ -5,7 +5,6 @@ updates, opt_state' = optimizer(d loss / d params)                params' = para
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ import optax
 from fnn.core.alive import require_alive
 from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer, Params, State
+from fnn.core.placement import placement, placement_of
 from fnn.train import compiler
 from fnn.train.arguments import check_init, check_step
 from fnn.train.batch import named_functions, split_batch
@@ -29,14 +29,14 @@ class TrainState(NamedTuple):
     """All that a run needs to go on: saved and restored, it continues as if never interrupted.
 
     Attributes:
-      params, state: of the layer.
+      params, model_state: of the layer.
       opt_state: of the optimiser.
       step: () int32, steps taken so far.
       key: the key of the run; step n draws from `fold_in(key, n)`, so nothing random lives outside this tuple.
     """
 
     params: Params
-    state: State
+    model_state: State
     opt_state: optax.OptState
     step: jax.Array
     key: jax.Array
@@ -68,6 +68,81 @@ def init_state(layer: Layer, optimizer: optax.GradientTransformation, key: jax.A
     return TrainState(params, state, opt_state, jnp.zeros((), jnp.int32), run_key)
 
 
+class Step:
+    """A compiled training step: `step(train_state, (x, labels)) -> (train_state, measures)`; `make_step` makes one."""
+
+    def __init__(self, layer: Layer, loss: Measure, optimizer: Any, penalty: Any, metrics: tuple, options: Any):
+        self._layer, self._loss, self._optimizer, self._penalty = layer, loss, optimizer, penalty
+        self._metrics, self._options = metrics, options
+        self._plain = jax.jit(self._update, donate_argnums=0)  # inside another jit, which refuses options
+        self._tuned: dict[tuple, Callable] = {}  # by compiler options
+        self._programs: dict[tuple, Callable] = {}  # by shapes, dtypes and shardings of the batch
+
+    def __call__(self, train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Take one step; the arrays of train_state are donated."""
+        args = _checked(train_state, batch)
+        if not nothing_is_traced():
+            return self._plain(*args)
+        with placement(placement_of(args)):
+            return self._program(*args)(*args)
+
+    def lower(self, train_state: TrainState, batch: tuple) -> jax.stages.Lowered:
+        """The program of a step on such a batch, which is not run."""
+        args = _checked(train_state, batch)
+        with placement(placement_of(args)):
+            return self._program(*args).lower(*args)
+
+    def _program(self, train_state: TrainState, *batch: Any) -> Callable:
+        """The jitted update with the compiler options for a batch of these shapes, chosen at the first of them."""
+        # The batch and the layer determine the shapes of the state; what differs between modes of gradients is small.
+        leaves, where = jax.tree.leaves(batch), placement_of(train_state)
+        kinds = ((np.shape(leaf), *(getattr(leaf, name, None) for name in ("dtype", "sharding"))) for leaf in leaves)
+        key = (where, *kinds)
+        if key not in self._programs:
+            options = self._options
+            if options is None:
+                options = compiler.compiler_options(self._plain.trace(train_state, *batch))
+            items = tuple(options.items())
+            if items not in self._tuned:
+                self._tuned[items] = jax.jit(self._update, donate_argnums=0, compiler_options=dict(options))
+            self._programs[key] = self._tuned[items]
+        return self._programs[key]
+
+    def _objective(self, params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
+        """The loss, and beside it the new model state and the metrics."""
+        n = split_batch("step", (x, labels))[2]
+        outputs, state = self._layer.apply(params, state, x, train=True, key=key)
+        value = measure("make_step", "loss", self._loss, outputs, labels, n)
+        value = value + penalty_of("make_step", self._penalty, params)
+        return value, (state, {name: measure("make_step", name, f, outputs, labels, n) for name, f in self._metrics})
+
+    def _update(self, now: TrainState, x: Any, labels: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        differentiate = jax.value_and_grad(self._objective, has_aux=True)
+        batch = (now.model_state, x, labels, jax.random.fold_in(now.key, now.step))
+        (value, (state, measures)), gradient = differentiate(now.params, *batch)
+        asked = []
+
+        # A line search hands its function what it does not know itself, and refuses what that has no name for.
+        def value_fn(params: Params, *, grad_fn: Any = None, obj_fn: Any = None) -> jax.Array:
+            del grad_fn, obj_fn
+            asked.append(True)
+            return self._objective(params, *batch)[0]
+
+        def grad_fn(params: Params, *_: Any) -> Params:
+            asked.append(True)
+            return differentiate(params, *batch)[1]
+
+        # SAM's argument is grad_fn(params, i), Sophia's obj_fn.
+        more = {"value": value, "grad": gradient, "value_fn": value_fn, "grad_fn": grad_fn, "obj_fn": value_fn}
+
+        def advance(old: tuple, state: State, gradient: Params) -> tuple:
+            updates, opt_state = updates_of(self._optimizer, gradient, old[2], old[0], more)
+            return optax.apply_updates(old[0], updates), state, opt_state
+
+        new, skipped = update_if_finite(advance, now[:3], value, gradient, state, evaluates=lambda: bool(asked))
+        return TrainState(*new, now.step + 1, now.key), {"loss": value, **measures, "skipped": skipped}
+
+
 def make_step(
     layer: Layer,
     loss: Measure,
@@ -76,15 +151,16 @@ def make_step(
     penalty: Callable[[Params], jax.Array] | None = None,
     metrics: Mapping[str, Measure] | None = None,
     compiler_options: Mapping[str, str] | None = None,
-) -> Callable[[TrainState, tuple], tuple[TrainState, dict[str, jax.Array]]]:
-    """A jitted `step(train_state, (x, labels)) -> (train_state, measures)`.
+) -> Step:
+    """A compiled `step(train_state, (x, labels)) -> (train_state, measures)`.
 
     The train_state that goes in is donated: its arrays are gone after the call. Where the loss, its gradient, the new
-    state or the update is not finite, params, state and opt_state stay as they were; the step counter advances all the
-    same, and the measure "skipped" tells. Of the update the first 65,536 entries of each parameter are looked at, and
-    optimiser states narrower than float32. An optimiser that skips such steps by itself (`optax.apply_if_finite`) is
-    never handed one: `fit` stops at the first.
-    The step obeys `fnn.gradients` at the time of the call.
+    model state or the update is not finite, params, model_state and opt_state stay as they were; the step counter
+    advances all the same, and the measure "skipped" tells. Of the update the first 65,536 entries of each parameter are
+    looked at, and optimiser states narrower than float32. An optimiser that skips such steps by itself
+    (`optax.apply_if_finite`) is never handed one: `fit` stops at the first.
+    The step obeys `fnn.gradients` at the time of the call; where its arrays live it sees itself, whatever
+    `fnn.placement` says.
 
     Args:
       layer: what to train; it is applied with `train=True` and the key `fold_in(key, step)`.
@@ -119,72 +195,7 @@ def make_step(
     for name in ("loss", "skipped"):
         require(name not in dict(functions), "make_step", "metrics with other names", name, "it is reported anyway")
     compiler.validate(compiler_options)
-    optimizer = extended(optimizer)
-
-    def objective(params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
-        n = split_batch("step", (x, labels))[2]
-        outputs, state = layer.apply(params, state, x, train=True, key=key)
-        value = measure("make_step", "loss", loss, outputs, labels, n) + penalty_of("make_step", penalty, params)
-        return value, (state, {name: measure("make_step", name, f, outputs, labels, n) for name, f in functions})
-
-    def update(now: TrainState, x: Any, labels: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-        differentiate = jax.value_and_grad(objective, has_aux=True)
-        batch = (now.state, x, labels, jax.random.fold_in(now.key, now.step))
-        (value, (state, measures)), gradient = differentiate(now.params, *batch)
-        asked = []
-
-        # A line search hands its function what it does not know itself, and refuses what that has no name for.
-        def value_fn(params: Params, *, grad_fn: Any = None, obj_fn: Any = None) -> jax.Array:
-            del grad_fn, obj_fn
-            asked.append(True)
-            return objective(params, *batch)[0]
-
-        def grad_fn(params: Params, *_: Any) -> Params:
-            asked.append(True)
-            return differentiate(params, *batch)[1]
-
-        # SAM's argument is grad_fn(params, i), Sophia's obj_fn.
-        more = {"value": value, "grad": gradient, "value_fn": value_fn, "grad_fn": grad_fn, "obj_fn": value_fn}
-
-        def advance(old: tuple, state: State, gradient: Params) -> tuple:
-            updates, opt_state = updates_of(optimizer, gradient, old[2], old[0], more)
-            return optax.apply_updates(old[0], updates), state, opt_state
-
-        new, skipped = update_if_finite(advance, now[:3], value, gradient, state, evaluates=lambda: bool(asked))
-        return TrainState(*new, now.step + 1, now.key), {"loss": value, **measures, "skipped": skipped}
-
-    plain = jax.jit(update, donate_argnums=0)  # inside another jit, which refuses options
-
-    @cache
-    def tuned(options: tuple) -> Callable:
-        return jax.jit(update, donate_argnums=0, compiler_options=dict(options))
-
-    by_shape: dict[tuple, Callable] = {}
-
-    def with_options(train_state: TrainState, *batch: Any) -> Callable:
-        # The batch and the layer determine the shapes of the state; what differs between modes of gradients is small.
-        shapes = tuple((np.shape(leaf), str(getattr(leaf, "dtype", ""))) for leaf in jax.tree.leaves(batch))
-        if shapes not in by_shape:
-            own = compiler_options is None
-            options = compiler.compiler_options(plain.trace(train_state, *batch)) if own else compiler_options
-            by_shape[shapes] = tuned(tuple(options.items()))
-        return by_shape[shapes]
-
-    def checked(train_state: TrainState, batch: tuple) -> tuple:
-        require_state("step", train_state)
-        x, labels, _ = split_batch("step", batch)
-        return train_state, x, labels
-
-    def step(train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
-        args = checked(train_state, batch)
-        return (with_options(*args) if nothing_is_traced() else plain)(*args)
-
-    def lower(train_state: TrainState, batch: tuple) -> jax.stages.Lowered:
-        args = checked(train_state, batch)
-        return with_options(*args).lower(*args)
-
-    step.lower = lower
-    return step
+    return Step(layer, loss, extended(optimizer), penalty, functions, compiler_options)
 
 
 def require_state(where: str, train_state: Any) -> None:
@@ -193,3 +204,9 @@ def require_state(where: str, train_state: Any) -> None:
         fix = "pass the one that the last step returned"
         raise InputError(where, "a TrainState with live arrays", str(type(train_state)), fix)
     require_alive(where, train_state, "a TrainState")
+
+
+def _checked(train_state: TrainState, batch: tuple) -> tuple:
+    require_state("step", train_state)
+    x, labels, _ = split_batch("step", batch)
+    return train_state, x, labels

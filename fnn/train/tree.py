@@ -100,6 +100,22 @@ def check(node: Any, path: str, leaves: list) -> list[str]:
     return other
 
 
+def part_of(path: Path, node: Any, part: str) -> tuple[Any, int]:
+    """The description of a part of a tree that was checked, and how many leaves stand before it."""
+    first = 0
+    for name in filter(None, part.split("/")):
+        names = node.get("names", [])
+        fix = f"name one of {sorted(names)}" if names else "it has no parts"
+        require(name in names, "load", f"the part {part!r}", f"{shown(path)} without {name!r}", fix)
+        i = names.index(name)
+        for before in node["nodes"][:i]:
+            leaves: list = []
+            check(before, "", leaves)
+            first += len(leaves)
+        node = node["nodes"][i]
+    return node, first
+
+
 def compare(path: Path, described: list, like: Any) -> None:
     """Name all leaves in which the file and `like` differ, at once."""
     want = {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.check.lockstep import Lockstep, Step
+from fnn.check.model.lockstep import Lockstep, Step
 from fnn.check.plots import plot_errors, plot_gradient_norms, plot_lockstep, plot_steps
 from tests.helpers import normal
 

@@ -7,10 +7,9 @@ import pytest
 
 import fnn
 from fnn.core.mapped import unless_mapped
-from fnn.ops.convolution import tables as conv_forms
+from fnn.ops.convolution import tables
 from fnn.ops.convolution.rule import _spec
 from tests.helpers import assert_close, normal
-from tests.ops.test_conv_forms import on_one_device
 
 A, B = normal(0, (3,)), normal(1, (3,))
 FORM, PLAIN = 0.0, 1.0
@@ -53,12 +52,11 @@ def test_derivatives_of_every_order_and_mode(wrap):
 
 
 @pytest.mark.parametrize(("channels", "sizes"), [(16, (8, 8)), (64, (16, 16))], ids=["separable", "winograd"])
-def test_an_ensemble_on_one_batch_takes_direct_convolutions(channels, sizes, monkeypatch):
-    on_one_device(monkeypatch)
+def test_an_ensemble_on_one_batch_takes_direct_convolutions(channels, sizes):
     spec = _spec(sizes, padding=1)
     x, w = normal(0, (16, *sizes, channels)), normal(1, (2, 3, 3, channels, channels))
-    table = conv_forms.KERNEL_GRADIENT if channels == 16 else conv_forms.FORWARD
-    assert conv_forms.chosen(table, spec, x, w[0]).formulation in conv_forms.ALONE
+    product = tables.KERNEL_GRADIENT if channels == 16 else tables.FORWARD
+    assert product.chosen(spec, x, w[0]).alone
 
     def gradient(w):
         return jax.grad(lambda w: (fnn.ops.conv(x, w, padding=1) ** 2).sum())(w)

@@ -341,7 +341,7 @@ def test_trees_go_through_training_and_evaluation():
     loader = batches((rows, np.zeros(6, np.int32)), 3, seed=0)
     now, history = fnn.train.fit(step, now, loader, epochs=3, progress=False)
     assert history[-1]["loss"] < history[0]["loss"]
-    assert fnn.train.evaluate(net, now.params, now.state, loader, {"accuracy": fnn.accuracy}) == {"accuracy": 1}
+    assert fnn.train.evaluate(net, now, loader, {"accuracy": fnn.accuracy}) == {"accuracy": 1}
 
 
 @pytest.mark.parametrize("name", TREES)

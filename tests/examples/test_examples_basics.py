@@ -24,7 +24,7 @@ mlp_backprop = load("mlp_backprop")
 
 def numbers(result):
     """All that a run found, without the time it took."""
-    clocks = ("images_per_second", "seconds")
+    clocks = ("examples_per_second", "seconds")
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: None if getattr(path[-1], "key", "") in clocks else np.asarray(leaf).tolist(), result
     )

@@ -22,9 +22,7 @@ def blocks(page, kinds="python"):
 (_, MODEL), (_, AGAIN) = blocks(QUICKSTART)
 COMPARED = """
 x, labels = next(iter(batches))
-compared = fnn.check.compare(
-    model, state.params, state.state, (x[:8], labels[:8]), fnn.softmax_cross_entropy, key=jax.random.key(1)
-)
+compared = fnn.check.compare(model, state, (x[:8], labels[:8]), fnn.softmax_cross_entropy, key=jax.random.key(1))
 print(compared, history[0]["loss"] > history[-1]["loss"], bool(compared), sep="\\n")
 """
 

@@ -185,7 +185,7 @@ class TestActivations:
     def test_every_leaf_returns_what_it_computes(self):
         net, x = nested(), jax.random.normal(jax.random.key(1), (8, 4))
         params, state = net.init(jax.random.key(0), x)
-        seen = inspect.activations(net, params, state, x)
+        seen = inspect.activations(net, (params, state), x)
         stem = fnn.ops.dense(x, params["stem"]["kernel"], params["stem"]["bias"])
         assert_close(seen["stem"], stem)
         assert seen["blocks/residual/body/00_dense"].shape == (3, 8, 4)
@@ -198,12 +198,12 @@ class TestActivations:
     def test_is_pure(self):
         net, x = nested(), jnp.ones((8, 4))
         params, state = net.init(jax.random.key(0), x)
-        eager = inspect.activations(net, params, state, x)
-        jitted = jax.jit(lambda *args: inspect.activations(net, *args))(params, state, x)
+        eager = inspect.activations(net, (params, state), x)
+        jitted = jax.jit(lambda pair, x: inspect.activations(net, pair, x))((params, state), x)
         assert_close(jitted, eager)
 
     def test_a_single_leaf(self):
-        assert list(inspect.activations(relu(), {}, {}, jnp.ones(2))) == ["relu"]
+        assert list(inspect.activations(relu(), ({}, {}), jnp.ones(2))) == ["relu"]
 
 
 def texts(fig):

@@ -98,7 +98,7 @@ SHAPE = (1, 8, 8, 4)
         (lambda: fnn.conv(0, 3), "conv expected features >= 1; got 0; use at least one output channel"),
         (lambda: fnn.conv(2.0, 3), "conv expected an integer features >= 1; got 2.0"),
         (lambda: fnn.conv_transpose(-1, 3), "conv_transpose expected features >= 1; got -1"),
-        (lambda: fnn.conv(4, 0), "conv expected window >= 1, one integer or one a spatial axis; got 0"),
+        (lambda: fnn.conv(4, 0), "conv expected kernel_size >= 1, one integer or one a spatial axis; got 0"),
         (
             lambda: fnn.conv(4, 3, stride=(1, 2.0)),
             "conv expected stride >= 1, one integer or one a spatial axis; got (1",
@@ -126,8 +126,8 @@ def test_options_are_checked_when_a_layer_is_made(make, message):
         (
             fnn.conv(4, (3, 3, 3)),
             SHAPE,
-            "conv expected x of shape (N, *spatial, C) with 3 spatial axes, as many as window=(3, 3, 3) has; "
-            "got x of shape (1, 8, 8, 4); give x a batch axis: x[None], or a channel axis: x[..., None]",
+            "conv expected x of shape (N, *spatial, C) with 3 spatial axes, as its kernel_size, rank, stride or "
+            "padding say; got x of shape (1, 8, 8, 4); give x a batch axis: x[None], or a channel axis: x[..., None]",
         ),
         (
             fnn.conv(4, 3, groups=4),
@@ -178,6 +178,46 @@ def test_an_error_names_the_path_to_the_layer():
         net.apply(params, state, jnp.ones((1, 12, 12, 3)))
     deep = fnn.serial(features=fnn.serial(fnn.separable_conv(4, 3, padding="CAUSAL")))
     with pytest.raises(
-        fnn.InputError, match=r"^in features/00_serial/depthwise: conv expected padding VALID.*'CAUSAL'"
+        fnn.InputError, match=r"^in features/00_serial/depthwise: depthwise_conv expected x .* with 1 spatial axes"
     ):
         deep.init(KEY, SHAPE)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        fnn.conv(4, (3, 3)),
+        fnn.conv(4, 3, rank=2),
+        fnn.conv(4, 3, stride=(1, 2)),
+        fnn.depthwise_conv(3, rank=2),
+        fnn.separable_conv(4, 3, rank=2),
+        fnn.conv_transpose(4, 3, rank=2),
+        fnn.conv_transpose(4, 3, output_shape=(12, 12)),
+    ],
+)
+def test_an_image_without_its_batch_axis_is_refused_where_the_layer_knows_its_rank(layer):
+    with pytest.raises(
+        fnn.InputError, match=r"with 2 spatial axes, .*; got x of shape \(8, 8, 4\); give x a batch axis"
+    ):
+        layer.init(KEY, SHAPE[1:])
+    params, state = layer.init(KEY, SHAPE)
+    with pytest.raises(fnn.InputError, match=r"got x of shape \(8, 8, 4\); give x a batch axis: x\[None\]$"):
+        layer.apply(params, state, jnp.ones(SHAPE[1:]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fnn.conv(4, 3, rank=4), "conv expected rank from 1 to 3; got 4; use 1, 2 or 3"),
+        (lambda: fnn.conv(4, (3, 3), rank=1), "options for the same number of spatial axes; got {'kernel_size': 2, "),
+        (lambda: fnn.conv(4, (3, 3), padding="CAUSAL"), "conv expected CAUSAL padding in 1-D; got 2 spatial axes"),
+        (lambda: fnn.conv_transpose(4, 3, output_padding=1), "conv_transpose expected output_padding below (1,)"),
+        (
+            lambda: fnn.conv_transpose(4, 3, stride=(2, 1), output_padding=1),
+            "conv_transpose expected output_padding below (2, 1); got (1, 1); use less",
+        ),
+    ],
+)
+def test_options_are_checked_when_the_layer_is_made(make, message):
+    with pytest.raises(fnn.InputError, match=re.escape(message)):
+        make()

@@ -1,6 +1,4 @@
-"""Every formulation of a convolution against the textbook formula and the others."""
-
-from functools import partial
+"""Every implementation of a convolution against the textbook formula and the others."""
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +8,12 @@ import pytest
 import fnn
 from benchmarks.operations.zoo import OPERATIONS
 from fnn.check.tolerance import gap, largest, limit_of
-from fnn.core import sharding
-from fnn.ops.convolution import blocks as conv_blocks
-from fnn.ops.convolution import direct as conv_direct
-from fnn.ops.convolution import separable as conv_separable
-from fnn.ops.convolution import tables as conv_forms
-from fnn.ops.convolution import wide as conv_wide
-from fnn.ops.convolution import winograd as conv_winograd
+from fnn.ops.convolution import blocks, direct, separable, tables, winograd
 from fnn.ops.convolution.direct import ConvSpec
 from fnn.ops.convolution.rule import rule
 from tests.helpers import assert_close, integers, normal
 
-# Shapes for the formulations that do not take a dense 3x3 convolution.
+# Shapes for the implementations that do not take a dense 3x3 convolution.
 SUITED = {
     "matmul": ((4, 8, 8, 12), (2, 2, 12, 8), {"stride": 2}),
     "shifted": ((4, 8, 8, 12), (3, 3, 1, 12), {"padding": 1, "groups": 12}),
@@ -63,38 +55,28 @@ GRID = {
 }
 
 
-def formulations(spec, w, product):
-    """The choice of the tables, and this product by every module that claims to be right for this convolution."""
-    fitting = [form for form in conv_forms.FORMULATIONS.values() if form.fits(spec, w)]
-    return [getattr(form, product) for form in (conv_forms, *fitting) if hasattr(form, product)]
-
-
-def on_one_device(monkeypatch):
-    for module in (conv_blocks, conv_forms, conv_separable, conv_wide, conv_winograd, sharding):
-        monkeypatch.setattr(module, "whole_batch", lambda *arrays: True)
+def implementations(spec, x, w, product):
+    """The choice of the tables, and this product by every row that claims to be right for this convolution."""
+    rows = [row for row in getattr(tables, product.upper()).rows if row.fits(spec, x, w)]
+    return [getattr(tables, product), *(row.run for row in rows)]
 
 
 def in_parts(monkeypatch):
-    on_one_device(monkeypatch)
-    monkeypatch.setattr(conv_blocks, "MANY", 1)
-    monkeypatch.setattr(conv_separable, "COPIES", 0)
-    monkeypatch.setattr(conv_winograd, "ENTRIES", 0)
+    monkeypatch.setattr(blocks, "MANY", 1)
+    monkeypatch.setattr(separable, "COPIES", 0)
+    monkeypatch.setattr(winograd, "ENTRIES", 0)
 
 
-@pytest.fixture(params=["whole", "split"])
+@pytest.fixture(params=["single", "sharded"])
 def batch(request, monkeypatch):
-    """A number of examples; "whole": as on one device, where loops over parts of a batch are allowed, here all in 2s.
-
-    Tests have eight devices, so that nothing loops unless it is told so.
-    """
-    if request.param == "split":
-        return 2
+    """A number of examples; "single": loops over parts of a batch are allowed, here all in 2s."""
     in_parts(monkeypatch)
-    return 4
+    with fnn.placement(request.param):
+        yield 4 if request.param == "single" else 2
 
 
 @pytest.mark.parametrize(("spec", "kernel"), GRID.values(), ids=GRID)
-def test_every_formulation_is_exact_and_adjoint(spec, kernel, batch):
+def test_every_implementation_is_exact_and_adjoint(spec, kernel, batch):
     """<dy, y(x, w)> = <dx(dy, w), x> = <dw(x, dy), w>, without any rounding since all numbers are small integers."""
     with jax.enable_x64(True):
         x = integers(0, (batch, *spec.sizes, kernel[-2] * spec.groups), "float64")
@@ -104,9 +86,9 @@ def test_every_formulation_is_exact_and_adjoint(spec, kernel, batch):
 
         @jax.jit
         def run(x, w, dy):
-            ys = [f(spec, x, w) for f in formulations(spec, w, "forward")]
-            dxs = [f(spec, dy, w) for f in formulations(spec, w, "input_gradient")]
-            return ys, dxs, [f(spec, x, dy, w) for f in formulations(spec, w, "kernel_gradient")]
+            ys = [f(spec, x, w) for f in implementations(spec, x, w, "forward")]
+            dxs = [f(spec, dy, w) for f in implementations(spec, dy, w, "input_gradient")]
+            return ys, dxs, [f(spec, x, dy, w=w) for f in implementations(spec, x, w, "kernel_gradient")]
 
         ys, dxs, dws = run(x, w, dy)
         for y in ys:
@@ -123,47 +105,46 @@ def test_every_formulation_is_exact_and_adjoint(spec, kernel, batch):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_padding_beyond_the_window_has_right_gradients_in_float32(channels, stride, monkeypatch):
     """There XLA's CPU backend would have to crop: in front in one axis and behind in another it computes garbage."""
-    on_one_device(monkeypatch)
     spec = _spec((5, 6), stride, ((3, 0), (1, 4)))
     x, w = integers(0, (4, 5, 6, channels)), integers(1, (2, 2, channels, channels))
     want = rule.reference(spec, x, w, None)
     dy = integers(2, want.shape)
     y, dx, dw = jax.jit(
         lambda x, w, dy: (
-            conv_direct.forward(spec, x, w),
-            conv_direct.input_gradient(spec, dy, w),
-            conv_direct.kernel_gradient(spec, x, dy, w),
+            direct.forward(spec, x, w),
+            direct.input_gradient(spec, dy, w),
+            direct.kernel_gradient(spec, x, dy, w),
         )
     )(x, w, dy)
     np.testing.assert_array_equal(y, want)
     assert jnp.vdot(dx, x) == jnp.vdot(dw, w) == jnp.vdot(dy, want)
 
 
-@pytest.mark.parametrize("formulation", conv_forms.NAMES)
+@pytest.mark.parametrize("name", fnn.rules()["conv"].implementations)
 @pytest.mark.parametrize(("mean", "deviation"), [(300.0, 1.0), (0.0, 1e-6), (0.0, 1e6)], ids=["mean", "tiny", "huge"])
-def test_float32_is_as_accurate_as_the_checker_demands(formulation, mean, deviation, monkeypatch):
-    """Output and gradients of a forced formulation against float64, within the checker's roundings."""
+def test_float32_is_as_accurate_as_the_checker_demands(name, mean, deviation, monkeypatch):
+    """Output and gradients of a forced implementation against float64, within the checker's roundings."""
     in_parts(monkeypatch)
-    shape, kernel, options = SUITED.get(formulation, ((4, 8, 8, 12), (3, 3, 12, 8), {"padding": 1}))
+    shape, kernel, options = SUITED.get(name, ((4, 8, 8, 12), (3, 3, 12, 8), {"padding": 1}))
     x, w = normal(0, shape) * deviation + mean, normal(1, kernel)
 
-    def run(x, w, **forced):
-        y, pull = jax.vjp(lambda x, w: fnn.ops.conv(x, w, **options, **forced), x, w)
+    def run(x, w):
+        y, pull = jax.vjp(lambda x, w: fnn.ops.conv(x, w, **options), x, w)
         return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
     with jax.enable_x64(True):
         wide = [a.astype("float64") for a in (x, w)]
         nudged = [a * (1 + jnp.finfo("float32").eps * jnp.sign(normal(2, a.shape, "float64"))) for a in wide]
         want, moved = jax.jit(run)(*wide), jax.jit(run)(*nudged)
-    got = jax.jit(partial(run, formulation=formulation))(x, w)
+    with fnn.gradients({"conv": name}):
+        got = jax.jit(run)(x, w)
     for a, b, c in zip(got, want, moved, strict=True):
         assert a.dtype == jnp.float32
         assert gap(a, b).max() <= limit_of("float32", largest(b), noise=gap(b, c).max())
 
 
-def test_the_tables_choose_what_they_say(monkeypatch):
+def test_the_tables_choose_what_they_say():
     """Each row is taken for a shape that it is meant for."""
-    on_one_device(monkeypatch)
     choices = {
         "conv 3x3, 64 to 64": ((32, 16, 16, 64), (3, 3, 64, 64), {"padding": 1}, ("winograd", "winograd", "direct")),
         "the same, much": ((64, 32, 32, 64), (3, 3, 64, 64), {"padding": 1}, ("winograd", "winograd", "winograd")),
@@ -180,38 +161,23 @@ def test_the_tables_choose_what_they_say(monkeypatch):
     for name, (shape, kernel, options, wanted) in choices.items():
         spec = _spec(shape[1:-1], options.get("stride", 1), options.get("padding", 0), 1, options.get("groups", 1))
         x, w = jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct(kernel, "float32")
-        dy = jax.eval_shape(lambda x, w, spec=spec: conv_forms.forward(spec, x, w), x, w)
-        tables = ((conv_forms.FORWARD, x), (conv_forms.INPUT_GRADIENT, dy), (conv_forms.KERNEL_GRADIENT, x))
-        found = [conv_forms.chosen(table, spec, array, w).formulation for table, array in tables]
-        assert found == [conv_forms.FORMULATIONS[form] for form in wanted], name
+        dy = jax.eval_shape(lambda x, w, spec=spec: tables.forward(spec, x, w), x, w)
+        products = ((tables.FORWARD, x), (tables.INPUT_GRADIENT, dy), (tables.KERNEL_GRADIENT, x))
+        assert tuple(product.chosen(spec, array, w).name for product, array in products) == wanted, name
 
 
-@pytest.mark.parametrize(
-    ("shape", "kernel", "padding", "loops"),
-    [
-        ((2, 8, 128), (5, 8, 128), 2, False),
-        ((2, 8, 8, 128), (5, 5, 8, 128), 2, False),
-        ((1, 4, 4, 4, 128), (3, 3, 3, 8, 128), 1, False),
-        ((2, 8, 8, 512), (3, 3, 64, 512), 1, False),
-        ((2, 8, 8, 128), (3, 3, 4, 128), 1, True),
-    ],
-    ids=str,
-)
-def test_only_kernel_gradients_of_matrix_products_loop(shape, kernel, padding, loops, monkeypatch):
-    """XLA's CPU backend computes a kernel gradient as one convolution; in a loop that is up to 70 times slower."""
-    on_one_device(monkeypatch)
-    spec = _spec(shape[1:-1], 1, padding, 1, shape[-1] // kernel[-2])
-    assert conv_blocks.count(spec, jnp.ones(kernel)) >= conv_blocks.MANY
-    program = jax.make_jaxpr(lambda x, w: conv_blocks.kernel_gradient(spec, x, x, w))(jnp.ones(shape), jnp.ones(kernel))
-    assert loops == any(equation.primitive.name in ("scan", "while") for equation in program.jaxpr.eqns)
+@pytest.fixture
+def in_blocks():
+    with fnn.gradients({"conv": "blocks"}):
+        yield
 
 
+@pytest.mark.usefixtures("in_blocks")
 def test_blocks_are_compiled_once_and_differentiable_again(monkeypatch):
-    on_one_device(monkeypatch)
-    monkeypatch.setattr(conv_blocks, "MANY", 1)
+    monkeypatch.setattr(blocks, "MANY", 1)
 
     def conv(x, w):
-        return fnn.ops.conv(x, w, groups=w.shape[-1] // 8, padding=1, formulation="blocks")
+        return fnn.ops.conv(x, w, groups=w.shape[-1] // 8, padding=1)
 
     def program(groups):
         pull = lambda x, w: jax.vjp(conv, x, w)[1](x)  # noqa: E731
@@ -230,12 +196,13 @@ def test_blocks_are_compiled_once_and_differentiable_again(monkeypatch):
 
 
 def test_a_forced_form_takes_an_empty_batch():
-    y = fnn.ops.conv(jnp.ones((0, 4, 4, 2)), jnp.ones((3, 3, 2, 3)), padding=1, formulation="winograd")
+    with fnn.gradients({"conv": "winograd"}):
+        y = fnn.ops.conv(jnp.ones((0, 4, 4, 2)), jnp.ones((3, 3, 2, 3)), padding=1)
     assert y.shape == (0, 4, 4, 3)
 
 
 def test_the_measurement_of_every_row_exists():
-    rows = (*conv_forms.FORWARD, *conv_forms.INPUT_GRADIENT, *conv_forms.KERNEL_GRADIENT)
+    rows = [row for rule in fnn.rules().values() for product in rule.products for row in product.rows]
     assert {row.measured for row in rows if row.measured} <= set(OPERATIONS)
 
 
@@ -260,7 +227,6 @@ def test_depthwise_layers_store_their_gradients_and_no_padded_inputs():
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_grouped_kernel_gradient_puts_nothing_but_arrays_into_the_program(dimensions, monkeypatch):
     """The blocks' kernel gradients are shaped like a kernel that exists as a shape only."""
-    on_one_device(monkeypatch)
     x, w = jnp.ones((4, *(4,) * dimensions, 32)), jnp.ones((*(3,) * dimensions, 8, 32))
     loss = lambda w: fnn.ops.conv(x, w, groups=4, padding=1).sum()  # noqa: E731
     constants = jax.make_jaxpr(jax.grad(loss))(w).consts

@@ -10,11 +10,10 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
-from fnn.ops.convolution import direct as conv_direct
-from fnn.ops.convolution import tables as conv_forms
+from fnn.ops.convolution import direct, disjoint
 from fnn.ops.convolution.rule import rule
 from tests.helpers import assert_close, cotangent_like, float_vjp, integers
-from tests.ops.test_conv_forms import GRID, formulations, on_one_device
+from tests.ops.test_conv_forms import GRID, implementations
 
 CONVOLUTION = re.compile(r"stablehlo\.convolution\(.*dim_numbers = (\S.*?->\[[^\]]*\])")
 FAST = {f"[b, {o}, f]x[{o}, i, o]->[b, {o}, f]" for o in ("0", "0, 1", "0, 1, 2")}
@@ -46,19 +45,17 @@ def assert_fast_in_loops(name):
         assert set(layouts(gradient(RULES[name], case.spec), args, dy)) <= FAST, case
 
 
-def test_gradients_of_convolutions_have_the_layout_that_is_fast_in_loops(monkeypatch):
+def test_gradients_of_convolutions_have_the_layout_that_is_fast_in_loops():
     """XLA's CPU backend runs any other layout naively in a loop or a branch, 20 to 50 times slower."""
-    on_one_device(monkeypatch)
     assert_fast_in_loops("conv")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("one_device", [False, True])
+@pytest.mark.parametrize("where", ["single", "sharded"])
 @pytest.mark.parametrize("name", RULES)
-def test_all_gradients_by_hand_have_the_layout_that_is_fast_in_loops(name, one_device, monkeypatch):
-    if one_device:
-        on_one_device(monkeypatch)
-    assert_fast_in_loops(name)
+def test_all_gradients_by_hand_have_the_layout_that_is_fast_in_loops(name, where):
+    with fnn.placement(where):
+        assert_fast_in_loops(name)
 
 
 def test_the_layout_of_automatic_gradients_is_seen():
@@ -70,20 +67,19 @@ def test_the_layout_of_automatic_gradients_is_seen():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("one_device", [False, True])
+@pytest.mark.parametrize("where", ["single", "sharded"])
 @pytest.mark.parametrize(("spec", "kernel"), GRID.values(), ids=GRID)
-def test_every_formulation_has_the_layout_that_is_fast_in_loops(spec, kernel, one_device, monkeypatch):
-    if one_device:
-        on_one_device(monkeypatch)
+def test_every_implementation_has_the_layout_that_is_fast_in_loops(spec, kernel, where):
     x, w = jnp.ones((4, *spec.sizes, kernel[-2] * spec.groups)), jnp.ones(kernel)
-    dy = jnp.ones(jax.eval_shape(partial(conv_direct.forward, spec), x, w).shape)
+    dy = jnp.ones(jax.eval_shape(partial(direct.forward, spec), x, w).shape)
 
     def products(x, w, dy):
-        ys = [f(spec, x, w) for f in formulations(spec, w, "forward")]
-        dxs = [f(spec, dy, w) for f in formulations(spec, w, "input_gradient")]
-        return ys, dxs, [f(spec, x, dy, w) for f in formulations(spec, w, "kernel_gradient")]
+        ys = [f(spec, x, w) for f in implementations(spec, x, w, "forward")]
+        dxs = [f(spec, dy, w) for f in implementations(spec, dy, w, "input_gradient")]
+        return ys, dxs, [f(spec, x, dy, w=w) for f in implementations(spec, x, w, "kernel_gradient")]
 
-    found = layouts(products, x, w, dy)
+    with fnn.placement(where):
+        found = layouts(products, x, w, dy)
     assert found
     assert set(found) <= FAST
 
@@ -123,9 +119,9 @@ def assert_right_when_split(spec, kernel, examples, kind):
 
     def gradients(x, w, dy):
         found = jax.vjp(convolve, x, w)[1](dy)
-        if kind is AxisType.Explicit or conv_forms.disjoint(spec, x, w):  # products on all platforms
+        if kind is AxisType.Explicit or disjoint.fits(spec, x, w):  # products on all platforms
             return found
-        return *found, conv_direct._elsewhere(x, dy)(spec, x, dy, w=w)
+        return *found, direct._elsewhere(x, dy)(spec, x, dy, w=w)
 
     assert_close(*split_and_whole(lambda x, dy: jax.vmap(gradients, (0, None, 0))(x, w[0], dy), (x, dy), kind), ulps=0)
     if kind is AxisType.Auto:  # JAX refuses a convolution of which both arguments are mapped over an explicit axis

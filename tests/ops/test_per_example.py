@@ -111,5 +111,5 @@ def test_training_and_evaluation_take_them_for_images(f, axes, labels):
     step = fnn.train.make_step(layer, f, optimizer, metrics=metric, compiler_options={})
     _, measures = step(fnn.train.init_state(layer, optimizer, jax.random.key(0), x), (x, y))
     assert_close(measures["m"], f(x, y).mean())
-    measured = fnn.train.evaluate(layer, {}, {}, [(x, y)], metric)
+    measured = fnn.train.evaluate(layer, ({}, {}), [(x, y)], metric)
     np.testing.assert_allclose(measured["m"], f(x, y).mean(), rtol=1e-5)

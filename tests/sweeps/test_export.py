@@ -1,7 +1,6 @@
 """`jax.export` with symbolic sizes: every layer, loss, metric and rule, value and gradient, for three platforms."""
 
 import importlib.util
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +20,6 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 EXAMPLES = [(name, i) for name, makers in LAYERS.items() for i in range(len(makers))]
 REPRESENTATIVES = [("conv", 2), ("batch_norm", 0), ("max_pool", 1), ("avg_pool", 1)]
 SHAPES = {"b, 9, 10, 4": [(3, 9, 10, 4)], "b, h, w, 4": [(3, 7, 11, 4), (1, 8, 6, 4)]}
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    """The tables of the convolution choose most forms where nothing can be split among devices."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
 
 
 def exported(f, *args):
@@ -171,7 +164,7 @@ def test_rules():
                 continue
             specs = symbolic_batch(args)
             try:
-                exported(with_gradients(partial(rule, case.spec), args), *specs)
+                exported(with_gradients(rule.of(case), args), *specs)
             except Exception as error:  # all in one list, whatever their kind
                 wrong.append(f"{name} {i}: {type(error).__name__}: {str(error).splitlines()[0]}")
     if wrong:
@@ -194,12 +187,12 @@ def test_a_training_step():
     def update(params, state, opt_state, x, labels):
         now = train.TrainState(params, state, opt_state, jnp.int32(0), jax.random.key(1))
         after, measures = step(now, (x, labels))
-        return after.params, after.state, measures
+        return after.params, after.model_state, measures
 
     now = train.init_state(model, optimizer, jax.random.key(0), (1, 6, 6, 2))
     (b,) = export.symbolic_shape("b")
     batch = jax.ShapeDtypeStruct((b, 6, 6, 2), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32)
-    trees = now.params, now.state, now.opt_state
+    trees = now.params, now.model_state, now.opt_state
     program = exported(update, *spec_like(trees), *batch)
     for n in (2, 5):
         x, labels = jnp.asarray(np.random.default_rng(n).normal(size=(n, 6, 6, 2)), jnp.float32), jnp.arange(n) % 3

@@ -17,6 +17,7 @@ ARGUMENTS = {
     "x": ROWS,
     "features": 2,
     "window": 2,
+    "kernel_size": 2,
     "f": fnn.ops.relu,
     "args": ROWS,
     "name": "relu",
@@ -26,6 +27,8 @@ ARGUMENTS = {
     "step": fnn.train.make_step(fnn.identity(), lambda y, t: y, optax.sgd(0.1)),
     "train_state": fnn.train.TrainState({}, {}, (), 0, None),
     "batches": [],
+    "layer": fnn.relu(),
+    "compute": "bfloat16",
 }
 EMPTY = inspect.Parameter.empty
 NOT_FLAGS = ("none", "SAME", "", 0, 1, 1.0, None, [], np.ones(2, bool), jnp.array(True))

@@ -7,7 +7,7 @@ import pytest
 import fnn
 from fnn.core import dtypes
 from tests.helpers import as_users_run, assert_close, cotangent_like, is_float, normal
-from tests.ops.test_conv_forms import GRID, formulations, on_one_device
+from tests.ops.test_conv_forms import GRID, implementations
 
 RULES = fnn.rules()
 HALVES = ("bfloat16", "float16")
@@ -52,12 +52,12 @@ def sweep(name, i, dtype):
             full = list(args)
             for k, a in zip(where, floats, strict=True):
                 full[k] = a
-            return jax.tree.leaves(rule(case.spec, *full))[0]
+            return jax.tree.leaves(rule.of(case)(*full))[0]
 
         y, pull = jax.vjp(f, *floats)
         return y, pull(dy)
 
-    y = jax.eval_shape(lambda: jax.tree.leaves(rule(case.spec, *args))[0])
+    y = jax.eval_shape(lambda: jax.tree.leaves(rule.of(case)(*args))[0])
     assert_vmaps(pulled, [*[args[k] for k in where], cotangent_like(y)])
 
 
@@ -70,7 +70,6 @@ def test_dense_under_vmap_over_any_of_its_arguments(dtype):
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_under_vmap_over_any_of_its_arguments(name, dtype, monkeypatch):
-    on_one_device(monkeypatch)
     for i in range(min(len(RULES[name].cases), 2)):
         if all(a.size for a in RULES[name].cases[i].sample(i) if is_float(a)):
             sweep(name, i, dtype)
@@ -78,16 +77,15 @@ def test_every_rule_under_vmap_over_any_of_its_arguments(name, dtype, monkeypatc
 
 @pytest.mark.long
 @pytest.mark.parametrize(("spec", "kernel"), GRID.values(), ids=GRID)
-def test_every_formulation_under_vmap_over_either_argument(spec, kernel, monkeypatch):
-    on_one_device(monkeypatch)
+def test_every_implementation_under_vmap_over_either_argument(spec, kernel):
     x = normal(0, (2, *spec.sizes, kernel[-2] * spec.groups), "bfloat16")
     w = normal(1, kernel, "bfloat16")
-    dy = cotangent_like(jax.eval_shape(lambda: formulations(spec, w, "forward")[0](spec, x, w)))
+    dy = cotangent_like(jax.eval_shape(lambda: implementations(spec, x, w, "forward")[0](spec, x, w)))
 
     def run(x, w, dy):
-        ys = [f(spec, x, w) for f in formulations(spec, w, "forward")]
-        dxs = [f(spec, dy, w) for f in formulations(spec, w, "input_gradient")]
-        return ys, dxs, [f(spec, x, dy, w) for f in formulations(spec, w, "kernel_gradient")]
+        ys = [f(spec, x, w) for f in implementations(spec, x, w, "forward")]
+        dxs = [f(spec, dy, w) for f in implementations(spec, dy, w, "input_gradient")]
+        return ys, dxs, [f(spec, x, dy, w=w) for f in implementations(spec, x, w, "kernel_gradient")]
 
     assert_vmaps(run, [x, w, dy])
 

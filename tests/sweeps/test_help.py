@@ -1,8 +1,10 @@
 """`help(fnn)` lists what there is: a line for each public name in the docstring of its module, and `__all__`."""
 
 import importlib
+import pathlib
 import pydoc
 import re
+import tomllib
 import types
 
 import pytest
@@ -43,3 +45,11 @@ def test_a_star_import_brings_the_public_names_alone():
 
     assert names.keys() - {"__builtins__"} == set(fnn.__all__)
     assert callable(names["summary"])
+
+
+def test_the_version_is_that_of_the_package():
+    import fnn
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+", fnn.__version__)
+    project = tomllib.loads((pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project.get("version", fnn.__version__) == fnn.__version__

@@ -79,6 +79,7 @@ GOOD = {
     "key": KEY,
     "rate": 0.5,
     "window": 2,
+    "kernel_size": 2,
     "stride": 1,
     "features": 4,
     "groups": 2,
@@ -102,6 +103,8 @@ GOOD = {
     "layer": NET,
     "wrap": lambda path, leaf, copies: leaf,
     "body": fnn.relu(),
+    "place": "image",
+    "compute": "float32",
     "n": 2,
     "merge": sum,
     "ys": [LOGITS, LOGITS],
@@ -137,9 +140,12 @@ GOOD = {
     ("Rule", "cases"): (case(None, (2,)),),
     ("time_modes", "f"): lambda: LOGITS,
     ("gradients", "mode"): "hand",
+    ("placement", "where"): "single",
+    ("Implementation", "name"): "mine",
+    ("Implementation", "run"): lambda spec, x: x,
 }
 # Numbers where the default is none.
-PLAIN = {"stride": 2, "padding": 1, "axis": -1}
+PLAIN = {"stride": 2, "rank": 2, "padding": 1, "axis": -1}
 # What messages call an argument, where that is not its name.
 WORDS = {
     "optimizer": "optimiser",
@@ -231,7 +237,7 @@ CHECKS = [
 
 def _use(name, out):
     """Run what was made: an option that was accepted must work."""
-    if not isinstance(out, Layer) or name in ("Layer", "lift"):
+    if not isinstance(out, Layer) or name in ("Layer", "lift", "at"):
         return out
     x = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32) if name == "lenet5" else X
 
@@ -374,7 +380,7 @@ MESSAGES = {
     ),
     "init without batch": (
         lambda: fnn.conv(4, (3, 3)).init(KEY, (8, 8, 1)),
-        "with 2 spatial axes, as many as window=(3, 3) has; got x of shape (8, 8, 1); give x a batch axis: x[None]",
+        "with 2 spatial axes, as its kernel_size, rank, stride or padding say; got x of shape (8, 8, 1); give x a",
     ),
     "pool without batch": (
         lambda: fnn.max_pool((2, 2)).apply({}, {}, jnp.ones((8, 8, 3))),

@@ -1,7 +1,6 @@
 """Under JAX's own strict modes every layer, loss, metric, rule and training step runs as without them."""
 
 import contextlib
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +127,7 @@ def rule_calls(dtypes):
         for name, rule in fnn.rules().items():
             for i, case in enumerate(rule.cases):
                 args = case.sample(i, dtype)
-                yield f"rule {name} {i} {jnp.dtype(dtype)}", with_gradients(partial(rule, case.spec), args), args
+                yield f"rule {name} {i} {jnp.dtype(dtype)}", with_gradients(rule.of(case), args), args
 
 
 def test_nothing_public_is_missing():
@@ -174,4 +173,4 @@ def test_training(mode):
         step = train.make_step(model, fnn.softmax_cross_entropy, optimizer, metrics=metrics)
         now, history = train.fit(step, now, [(x, labels)] * 2, epochs=1, progress=False)
         assert np.isfinite(history[0]["loss"])
-        assert set(train.evaluate(model, now.params, now.state, [(x, labels)], metrics)) == {"accuracy"}
+        assert set(train.evaluate(model, now, [(x, labels)], metrics)) == {"accuracy"}

@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 import fnn
-from fnn.check.program import equations
+from fnn.core.program import equations
 from fnn.ops.losses.labels import weighted
 from tests.helpers import cotangent_like, is_float
 
@@ -98,7 +98,7 @@ def drawn(rule, i):
         full = list(args)
         for k, a in zip(where, floats, strict=True):
             full[k] = a
-        y = rule(case.spec, *full)
+        y = rule.of(case)(*full)
         return [leaf for leaf in jax.tree.leaves(y) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
     point = [args[k] for k in where]

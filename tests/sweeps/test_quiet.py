@@ -39,7 +39,7 @@ def test_training_writes_no_array_out(written):
     batches = data.batches((x, labels), 2)
     step = train.make_step(layer, fnn.softmax_cross_entropy, optimizer, metrics={"accuracy": fnn.accuracy})
     now = train.init_state(layer, optimizer, jax.random.key(0), x)
-    test = lambda now: train.evaluate(layer, now.params, now.state, batches, {"loss": fnn.softmax_cross_entropy})  # noqa: E731
+    test = lambda now: train.evaluate(layer, now, batches, {"loss": fnn.softmax_cross_entropy})  # noqa: E731
     train.fit(step, now, batches, epochs=2, evaluate=test, callbacks=[lambda event: None])
     assert written == []
 

@@ -1,6 +1,5 @@
 """Every rule with its batch sharded over 8 devices: the same results, and no more collectives than automatic."""
 
-import functools
 import re
 
 import jax
@@ -11,6 +10,7 @@ from jax.sharding import AxisType, PartitionSpec
 import fnn
 from tests.helpers import assert_close, cotangent_like, first_of_each, float_vjp
 
+pytestmark = pytest.mark.sharded
 DEVICES = 8
 COLLECTIVES = re.compile(r"\b(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 RULES = fnn.rules()
@@ -31,10 +31,10 @@ def specs_of(args, batch):
     return jax.tree.map(spec, args)
 
 
-def program(rule, spec, mode):
+def program(operation, mode):
     def run(args, dy):
         with fnn.gradients(mode):
-            y, pull = float_vjp(functools.partial(rule, spec), args)
+            y, pull = float_vjp(operation, args)
             return y, pull(dy)
 
     return run
@@ -57,7 +57,7 @@ def draw(name, i):
     case = RULES[name].cases[i]
     args = case.sample(0)
     y = jax.eval_shape(lambda: RULES[name].forward(case.spec, *args))
-    return case.spec, args, cotangent_like(y), args[0].shape[0]
+    return RULES[name].of(case), args, cotangent_like(y), args[0].shape[0]
 
 
 each = pytest.mark.parametrize(("name", "i"), first_of_each(CASES))
@@ -66,11 +66,11 @@ each = pytest.mark.parametrize(("name", "i"), first_of_each(CASES))
 @each
 @pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "auto"])
 def test_rule_under_jit(name, i, kind):
-    spec, args, dy, batch = draw(name, i)
-    want = jax.jit(program(RULES[name], spec, "hand"))(args, dy)
+    operation, args, dy, batch = draw(name, i)
+    want = jax.jit(program(operation, "hand"))(args, dy)
     with jax.set_mesh(mesh_of(kind)):
         placed = [jax.device_put(tree, specs_of(tree, batch)) for tree in (args, dy)]
-        compiled = {m: jax.jit(program(RULES[name], spec, m)).lower(*placed).compile() for m in ("hand", "auto")}
+        compiled = {m: jax.jit(program(operation, m)).lower(*placed).compile() for m in ("hand", "auto")}
         got = compiled["hand"](*placed)
     assert_close(jax.device_get(got), jax.device_get(want), names=name)
     assert_no_more(compiled["hand"], compiled["auto"])
@@ -78,17 +78,17 @@ def test_rule_under_jit(name, i, kind):
 
 @each
 def test_rule_in_shard_map(name, i):
-    spec, args, dy, batch = draw(name, i)
+    operation, args, dy, batch = draw(name, i)
     if not per_example(dy, batch):
         pytest.skip("an output over the whole batch: its own tests say what it means inside shard_map")
-    want = jax.jit(program(RULES[name], spec, "hand"))(args, dy)
+    want = jax.jit(program(operation, "hand"))(args, dy)
     # A device sees its part of the batch, and the spec may hold sizes of the whole: only the batch axis is cut.
     with jax.set_mesh(mesh_of(AxisType.Auto)):
         outs = specs_of(want, batch)
         compiled = {
             m: jax.jit(
                 jax.shard_map(
-                    program(RULES[name], spec, m),
+                    program(operation, m),
                     in_specs=(specs_of(args, batch), specs_of(dy, batch)),
                     out_specs=outs,
                 )

@@ -27,7 +27,7 @@ def seconds(text):
 
 
 def row(epoch):
-    return {"epoch": epoch, "step": 1, "loss": 0.5, "images_per_second": 1.0, "seconds": 1.0}
+    return {"epoch": epoch, "step": 1, "loss": 0.5, "examples_per_second": 1.0, "seconds": 1.0}
 
 
 def run(display, clock, epochs, steps, compiling=500.0, evaluating=1.0):
@@ -136,7 +136,7 @@ with display:
     for epoch in range(2):
         for _ in range(2):
             display.step_ends(epoch, {"loss": 0.5}, 1.0)
-        display.epoch_ends({"epoch": epoch, "loss": 0.5, "images_per_second": 1.0, "seconds": 1.0})
+        display.epoch_ends({"epoch": epoch, "loss": 0.5, "examples_per_second": 1.0, "seconds": 1.0})
 print(type(display).__name__)
 """
 

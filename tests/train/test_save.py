@@ -23,6 +23,9 @@ LAYER = fnn.serial(a=fnn.dense(4), norm=fnn.batch_norm(), out=fnn.dense(1))
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2))
 
 
+X = jnp.ones((2, 3))
+
+
 def loss(y, t):
     return (y[:, 0] - t) ** 2
 
@@ -74,9 +77,31 @@ def test_a_train_state_needs_its_structure_when_the_optimiser_has_one(tmp_path):
         train.load(tmp_path / "x")
     for like in (now, jax.eval_shape(state)):
         assert_same(now, train.load(tmp_path / "x", like=like))
-    plain = train.TrainState(now.params, now.state, (), now.step, now.key)
+    plain = train.TrainState(now.params, now.model_state, (), now.step, now.key)
     train.save(tmp_path / "x", plain)
     assert_same(plain, train.load(tmp_path / "x"))
+
+
+def test_a_part_is_addressed_by_its_path(tmp_path):
+    now = state()
+    train.save(tmp_path / "x", now)
+    assert_same(train.load(tmp_path / "x", part="params"), now.params)
+    assert_same(train.load(tmp_path / "x", part="model_state/norm"), now.model_state["norm"])
+    assert_same(train.load(tmp_path / "x", part="params/out/kernel"), now.params["out"]["kernel"])
+    assert_same(train.load(tmp_path / "x", part="step"), now.step)
+    assert_same(train.load(tmp_path / "x", now.opt_state, part="opt_state"), now.opt_state)
+    for part, message in {
+        "params/b": r"the part 'params/b'; got .*x without 'b'; name one of \['a', 'norm', 'out'\]",
+        "params/a/bias/0": "without '0'; it has no parts",
+        "state": "without 'state'; name one of .*'model_state'",
+        "opt_state": r"structure of the tree; got .* with a EmptyState at 0; pass like=",
+    }.items():
+        with pytest.raises(fnn.InputError, match=message):
+            train.load(tmp_path / "x", part=part)
+    with pytest.raises(fnn.InputError, match="kernel is float32"):
+        train.load(tmp_path / "x", jax.eval_shape(fnn.dense(5).init, jax.random.key(0), X)[0], part="params/a")
+    with pytest.raises(fnn.InputError, match=r"a path such as params/conv1 for part; got 3; pass a string"):
+        train.load(tmp_path / "x", part=3)
 
 
 def test_all_differences_are_named_at_once(tmp_path):

@@ -54,7 +54,7 @@ def test_one_rule_for_losses_and_metrics(name, where):
 
     def call():
         if where == "evaluate":
-            return train.evaluate(LAYER, start().params, {}, [(X, T)], metrics)
+            return train.evaluate(LAYER, (start().params, {}), [(X, T)], metrics)
         return train.make_step(LAYER, loss, SGD, metrics=metrics)(start(), (X, T))
 
     with pytest.raises(fnn.InputError, match=message):
@@ -154,7 +154,7 @@ def test_a_model_state_that_is_not_finite_is_refused(elsewhere, monkeypatch):
     step = train.make_step(layer, lambda y, t: y[:, 0] - t, SGD)
     with pytest.raises(train.NonFiniteLoss, match="the layer's new state mean is not finite") as caught:
         train.fit(step, start(layer=layer), [(np.full((8, 3), 9, "f"), T)], progress=False)
-    assert float(caught.value.train_state.state["mean"]) == 0
+    assert float(caught.value.train_state.model_state["mean"]) == 0
 
 
 def test_large_arrays_are_checked_too_and_a_large_gradient_is_no_error(monkeypatch):
@@ -254,7 +254,7 @@ AROUND = {
     "make_jaxpr": lambda: jax.core.eval_jaxpr(*(lambda j: (j.jaxpr, j.consts))(jax.make_jaxpr(take)()))[0],
     "jit of grad": lambda: jax.jit(jax.value_and_grad(take))(ONE)[0],
     "export": lambda: jax.export.export(jax.jit(take))(ONE).call(ONE),
-    "eval": lambda: jnp.float32(train.evaluate(LAYER, start().params, {}, [(X, T)], {"m": squared})["m"]),
+    "eval": lambda: jnp.float32(train.evaluate(LAYER, (start().params, {}), [(X, T)], {"m": squared})["m"]),
 }
 
 
@@ -269,7 +269,7 @@ def test_evaluate_fit_and_lower_run_under_jit_on_concrete_arguments():
 
     @jax.jit
     def f(x):
-        seen.append(train.evaluate(LAYER, fixed, {}, [(X, T)], {"m": squared})["m"])
+        seen.append(train.evaluate(LAYER, (fixed, {}), [(X, T)], {"m": squared})["m"])
         seen.append(train.fit(STEP, now, [(X, T)], progress=False)[1][0]["loss"])
         STEP.lower(jax.eval_shape(start), (X, T))
         return x
@@ -277,7 +277,7 @@ def test_evaluate_fit_and_lower_run_under_jit_on_concrete_arguments():
     f(ONE)
     np.testing.assert_allclose(seen, take(), rtol=1e-6)
     with pytest.raises(fnn.InputError, match="got one that a transformation of JAX traces; call it outside jit"):
-        jax.jit(lambda p: train.evaluate(LAYER, p, {}, [(X, T)], {"m": squared}))(fixed)
+        jax.jit(lambda p: train.evaluate(LAYER, (p, {}), [(X, T)], {"m": squared}))(fixed)
     with pytest.raises(fnn.InputError, match="fit expected arrays with values"):
         jax.jit(lambda now: train.fit(STEP, now, [(X, T)], progress=False))(start())
 

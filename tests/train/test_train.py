@@ -68,7 +68,7 @@ class TestStep:
 
     def test_updates_the_layers_state_and_measures_metrics(self):
         now, measures = STEP(start(), batches(1)[0])
-        assert int(now.state["noise"]["calls"]) == 1
+        assert int(now.model_state["noise"]["calls"]) == 1
         assert set(measures) == {"loss", "bias", "skipped"}
         assert measures["bias"].shape == ()
 
@@ -174,26 +174,26 @@ class TestEvaluate:
         want = np.mean(np.abs(x @ now.params["kernel"] + now.params["bias"] - t))
         for size in (10, 4):
             cut = [(x[i : i + size], t[i : i + size]) for i in range(0, 10, size)]
-            got = train.evaluate(PLAIN, now.params, now.state, cut, self.metrics)
+            got = train.evaluate(PLAIN, now, cut, self.metrics)
             np.testing.assert_allclose([got["error"], got["mean_error"]], want, rtol=1e-6)
 
     def test_is_compiled_once(self):
         seen = []
         layer = fnn.lift(lambda p, x: seen.append("trace") or x)
         for _ in range(3):
-            train.evaluate(layer, {}, {}, batches(2), self.metrics)
+            train.evaluate(layer, ({}, {}), batches(2), self.metrics)
         assert len(seen) == 1
 
     def test_runs_in_evaluation_mode(self):
         now, (x, t) = start(), batches(1)[0]
-        twice = [train.evaluate(MODEL, now.params, now.state, [(x, t)], self.metrics) for _ in range(2)]
+        twice = [train.evaluate(MODEL, now, [(x, t)], self.metrics) for _ in range(2)]
         assert twice[0] == twice[1]
 
     def test_refuses_bad_arguments(self):
         with pytest.raises(fnn.InputError, match="at least one batch; got none"):
-            train.evaluate(fnn.identity(), {}, {}, [], self.metrics)
+            train.evaluate(fnn.identity(), ({}, {}), [], self.metrics)
         with pytest.raises(fnn.InputError, match=r"error of shape \(4,\) or \(\), .*; got \(4, 1\)"):
-            train.evaluate(fnn.identity(), {}, {}, batches(1), {"error": lambda y, t: t})
+            train.evaluate(fnn.identity(), ({}, {}), batches(1), {"error": lambda y, t: t})
 
 
 class Shuffled:
@@ -215,8 +215,8 @@ class TestFit:
         evaluate = lambda now: {"error": now.step * 1.0}  # noqa: E731
         _, history = train.fit(STEP, start(), batches(3), epochs=2, evaluate=evaluate, progress=False)
         assert [(row["epoch"], row["step"], row["test_error"]) for row in history] == [(0, 3, 3.0), (1, 6, 6.0)]
-        assert list(history[0]) == ["epoch", "step", "loss", "bias", "test_error", "images_per_second", "seconds"]
-        assert history[0]["images_per_second"] == pytest.approx(12 / history[0]["seconds"])
+        assert list(history[0]) == ["epoch", "step", "loss", "bias", "test_error", "examples_per_second", "seconds"]
+        assert history[0]["examples_per_second"] == pytest.approx(12 / history[0]["seconds"])
         assert all(type(value) in (int, float) for row in history for value in row.values())
 
     def test_means_weigh_examples(self):
@@ -311,7 +311,7 @@ class TestProgress:
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 2
         assert lines[0].startswith("epoch 1/2  ")
-        for part in ("loss ", "bias ", "test error 0.2500", " images/s", " s  ", " left"):
+        for part in ("loss ", "bias ", "test error 0.2500", " examples/s", " s  ", " left"):
             assert part in lines[1]
 
     def test_live_in_a_terminal(self):
@@ -319,16 +319,16 @@ class TestProgress:
 
         out = io.StringIO()
         live = progress.Live(0, 2, None, Console(file=out, force_terminal=True, width=120))
-        row = {"epoch": 0, "step": 2, "loss": 0.5, "images_per_second": 1234.0, "seconds": 1.0}
+        row = {"epoch": 0, "step": 2, "loss": 0.5, "examples_per_second": 1234.0, "seconds": 1.0}
         with live:
             live.step_ends(0, {"loss": 0.75}, 5678.0)
             live.bar.refresh()
             live.step_ends(0, {"loss": 0.25}, 5678.0)
             live.epoch_ends(row)
         text = out.getvalue()
-        assert "loss 0.7500  5,678 images/s" in text
+        assert "loss 0.7500  5,678 examples/s" in text
         assert "loss 0.2500" not in text  # two updates within a tenth of a second
-        assert "epoch 1/2  loss 0.5000  1,234 images/s  1.0 s" in text
+        assert "epoch 1/2  loss 0.5000  1,234 examples/s  1.0 s" in text
         assert live.bar.tasks[0].total == 4  # learned from the first epoch
 
     def test_live_only_where_there_is_a_terminal(self, monkeypatch):

@@ -2,63 +2,67 @@
 
 A block of m groups multiplies m times too many numbers, but XLA's CPU backend runs dense convolutions 3 to 200 times
 faster than grouped ones. Zeros outside the diagonal change no finite value; an infinity or NaN reaches its whole block.
-Each block is computed as the tables of `conv_forms` say for a dense convolution of its size.
+Each block is computed as the tables say for a dense convolution of its size.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.broadcast import beside
-from fnn.core.sharding import align, whole_batch
-from fnn.ops.convolution.direct import ConvSpec
+from fnn.core.implementation import Product, forced
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import align
+from fnn.ops.convolution.spec import ConvSpec
 
 MANY = 8  # blocks are worth a loop; fewer compile soon enough
 BLOCK = 16  # channels of a block: beat 32 and 64 in 4 and 32 groups of 8x28x28x128 and of ResNeXt's layers
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Several groups."""
     return spec.groups > 1
 
 
-def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve each block of x with its block-diagonal kernel."""
-    return _each(count(spec, w), partial(_forms().forward, replace(spec, groups=1)), x, _kernels(spec, w))
+def forward(dense: Product, spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolve each block of x with its block-diagonal kernel, by `dense`, which convolves without groups."""
+    return _each(count(spec, w), partial(dense, replace(spec, groups=1)), x, _kernels(spec, w))
 
 
-def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
+def input_gradient(dense: Product, spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Apply the adjoint of each block's convolution."""
-    return _each(count(spec, w), partial(_forms().input_gradient, replace(spec, groups=1)), dy, _kernels(spec, w))
+    return _each(count(spec, w), partial(dense, replace(spec, groups=1)), dy, _kernels(spec, w))
 
 
-def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
+def kernel_gradient(dense: Product, spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Keep the diagonal of each block's kernel gradient."""
     *window, c, k = w.shape
     m, blocks = _merged(spec, w), count(spec, w)
-    dense, forms = replace(spec, groups=1), _forms()
     like = jax.eval_shape(lambda w: _part(_kernels(spec, w), blocks, 0), w)
 
     def block(x: jax.Array, dy: jax.Array) -> jax.Array:
-        dw = forms.kernel_gradient(dense, x, dy, like).reshape(*window, m, c, m, k // spec.groups)
+        dw = dense(replace(spec, groups=1), x, dy, asks=(x, like), w=like)
+        dw = dw.reshape(*window, m, c, m, k // spec.groups)
         return jnp.stack([dw[..., i, :, i, :] for i in range(m)], axis=-2).reshape(*window, c, -1)
 
-    # In a loop XLA's CPU backend computes the kernel gradient, as one convolution, 2 to 70 times slower.
-    product = forms.chosen(forms.KERNEL_GRADIENT, dense, _part(x, blocks, 0), like).formulation is forms.separable
-    return _each(blocks, block, x, dy, loop=product)
+    return _each(blocks, block, x, dy)
 
 
-def _each(blocks: int, run: Callable[..., jax.Array], a: jax.Array, b: jax.Array, *, loop: bool = True) -> jax.Array:
+def _each(blocks: int, run: Callable[..., jax.Array], a: jax.Array, b: jax.Array) -> jax.Array:
     """`run` on each pair of blocks of the last axes, results side by side: many in a loop, so that it is compiled once.
 
-    Not where `loop` is False, or the batch may be split among devices.
+    Not where the batch may be split among devices. Inside, no implementation is forced: that was this one.
     """
-    if blocks < MANY or not loop or not whole_batch(a):
+
+    def run(x: jax.Array, y: jax.Array, inner: Callable[..., jax.Array] = run) -> jax.Array:
+        with forced(""):
+            return inner(x, y)
+
+    if blocks < MANY or not whole_batch(a):
         return jnp.concatenate([run(_part(a, blocks, i), _part(b, blocks, i)) for i in range(blocks)], axis=-1)
     block = jax.eval_shape(run, *(jax.eval_shape(lambda x: _part(x, blocks, 0), x) for x in (a, b)))
 
@@ -76,12 +80,6 @@ def _part(x: jax.Array, blocks: int, i: int | jax.Array) -> jax.Array:
     if isinstance(i, int):
         return lax.slice_in_dim(x, i * size, (i + 1) * size, axis=x.ndim - 1)
     return lax.dynamic_slice_in_dim(x, i * size, size, axis=x.ndim - 1)
-
-
-def _forms() -> ModuleType:
-    from fnn.ops.convolution import tables as conv_forms  # its tables have this module among their rows
-
-    return conv_forms
 
 
 def count(spec: ConvSpec, w: jax.Array) -> int:

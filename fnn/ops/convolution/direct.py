@@ -10,7 +10,7 @@ d and padding l in front:
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,32 +19,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from fnn.core.sharding import result_sharding, whole_batch
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import result_sharding
 from fnn.core.sizes import fixed
+from fnn.ops.convolution.spec import ConvSpec
 from fnn.ops.window import Pairs, Sizes
 
 AXES = "DHW"
-
-
-@dataclass(frozen=True)
-class ConvSpec:
-    """The static half of a convolution: one entry an axis, padding in explicit pairs.
-
-    `sizes` are the spatial sizes on the strided side: of x for a convolution, of the output for a transposed one.
-    `formulation` forces one of `conv_forms.NAMES`; None leaves the choice to its tables.
-    """
-
-    sizes: Sizes
-    stride: Sizes
-    padding: Pairs
-    dilation: Sizes
-    groups: int
-    formulation: str | None = None
-
-
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
-    """Everything."""
-    return True
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -65,19 +46,16 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Spread dy by the stride and convolve it with the flipped kernel, inputs and outputs of each group exchanged."""
     dy = _filled(dy)
     axes = AXES[-len(spec.sizes) :]
-    window = w.shape[:-2]
-    flipped = lax.rev(exchange(spec.groups, w), range(len(window)))
+    rank = len(spec.sizes)
+    flipped = lax.rev(exchange(spec.groups, w), range(rank))
     padding = []
-    for n, f, s, d, (low, _), o in zip(
-        spec.sizes, window, spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True
-    ):
-        extent = (f - 1) * d + 1
-        front = extent - 1 - low
-        padding.append((front, n + extent - 2 - (o - 1) * s - front))
+    for a, o in zip(spec.axes(w), dy.shape[1:-1], strict=True):
+        front = a.extent - 1 - a.low
+        padding.append((front, a.size + a.extent - 2 - (o - 1) * a.stride - front))
     return _convolve(
         dy,
         flipped,
-        (1,) * len(window),
+        (1,) * rank,
         padding,
         lhs_dilation=spec.stride,
         rhs_dilation=spec.dilation,
@@ -145,8 +123,8 @@ def _canonical(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> 
 
 
 def _kernel_padding(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> list[tuple[int, int]]:
-    axes = zip(spec.sizes, w.shape[:-2], spec.stride, spec.dilation, spec.padding, dy.shape[1:-1], strict=True)
-    return [(low, (f - 1) * d + (o - 1) * s + 1 - n - low) for n, f, s, d, (low, _), o in axes]
+    axes = zip(spec.axes(w), dy.shape[1:-1], strict=True)
+    return [(a.low, a.extent + (o - 1) * a.stride - a.size - a.low) for a, o in axes]
 
 
 def _convolve(x: jax.Array, w: jax.Array, stride: Sizes, padding: Pairs, **options: Any) -> jax.Array:
@@ -172,13 +150,10 @@ def _filled(dy: jax.Array) -> jax.Array:
 
 def mirrored(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> tuple[ConvSpec, jax.Array, jax.Array]:
     """At stride 1 the input gradient is itself a convolution: its (spec, x, w)."""
-    window = w.shape[:-2]
-    padding = []
-    for n, f, d, (low, _), o in zip(spec.sizes, window, spec.dilation, spec.padding, dy.shape[1:-1], strict=True):
-        reach = (f - 1) * d
-        padding.append((reach - low, n - o + low))
-    flipped = lax.rev(exchange(spec.groups, w), range(len(window)))
-    return replace(spec, sizes=dy.shape[1:-1], padding=tuple(padding)), dy, flipped
+    axes = zip(spec.axes(w), dy.shape[1:-1], strict=True)
+    padding = tuple((a.extent - 1 - a.low, a.size - o + a.low) for a, o in axes)
+    flipped = lax.rev(exchange(spec.groups, w), range(len(spec.sizes)))
+    return replace(spec, sizes=dy.shape[1:-1], padding=padding), dy, flipped
 
 
 def exchange(groups: int, w: jax.Array) -> jax.Array:
@@ -212,10 +187,10 @@ def each_tap(window: Sizes) -> Iterator[Sizes]:
 def tap_views(spec: ConvSpec, x: jax.Array, w: jax.Array) -> Iterator[tuple[Sizes, jax.Array]]:
     """For each tap t, the inputs x[p s + t d - l] of all outputs p."""
     x = pad_spatial(x, spec.padding)
-    window = w.shape[:-2]
-    for tap in each_tap(window):
+    for tap in each_tap(w.shape[:-2]):
         view = x
-        for i, (t, f, s, d) in enumerate(zip(tap, window, spec.stride, spec.dilation, strict=True)):
-            outputs = (x.shape[1 + i] - (f - 1) * d - 1) // s + 1
-            view = lax.slice_in_dim(view, t * d, t * d + (outputs - 1) * s + 1, s, axis=1 + i)
+        for axis, (t, a) in enumerate(zip(tap, spec.axes(w), strict=True), start=1):
+            outputs = (x.shape[axis] - a.extent) // a.stride + 1
+            start = t * a.dilation
+            view = lax.slice_in_dim(view, start, start + (outputs - 1) * a.stride + 1, a.stride, axis=axis)
         yield tap, view

@@ -9,36 +9,30 @@ from jax import lax
 
 from fnn.core.dtypes import product
 from fnn.core.sharding import contract
-from fnn.ops.convolution.direct import ConvSpec, pad_axis
-from fnn.ops.window import Sizes
+from fnn.ops.convolution.direct import pad_axis, pad_spatial
+from fnn.ops.convolution.spec import ConvSpec
+from fnn.ops.window import Sizes, interleave
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Dense, with windows no larger than the stride."""
-    axes = zip(w.shape[:-2], spec.stride, spec.dilation, strict=True)
-    return spec.groups == 1 and all((f - 1) * d < s and (f == 1 or d == 1) for f, s, d in axes)
+    return spec.groups == 1 and all(a.extent <= a.stride and 1 in (a.window, a.dilation) for a in spec.axes(w))
 
 
 def _blocks(spec: ConvSpec, x: jax.Array, w: jax.Array, outputs: Sizes) -> jax.Array:
     """x -> (N, o_1, f_1, o_2, f_2, ..., C): the inputs under each window."""
-    for i, (n, f, s, (low, _), o) in enumerate(
-        zip(spec.sizes, w.shape[:-2], spec.stride, spec.padding, outputs, strict=True)
-    ):
+    for i, (a, o) in enumerate(zip(spec.axes(w), outputs, strict=True)):
         axis = 1 + 2 * i
-        x = pad_axis(x, axis, low, o * s - n - low)
-        x = x.reshape(*x.shape[:axis], o, s, *x.shape[axis + 1 :])
-        x = lax.slice_in_dim(x, 0, f, axis=axis + 1)
+        x = pad_axis(x, axis, a.low, o * a.stride - a.size - a.low)
+        x = x.reshape(*x.shape[:axis], o, a.stride, *x.shape[axis + 1 :])
+        x = lax.slice_in_dim(x, 0, a.window, axis=axis + 1)
     return x
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Blocks times kernel."""
     rank = len(spec.sizes)
-    outputs = tuple(
-        (n + low + high - f) // s + 1
-        for n, f, s, (low, high) in zip(spec.sizes, w.shape[:-2], spec.stride, spec.padding, strict=True)
-    )
-    blocks = _blocks(spec, x, w, outputs)
+    blocks = _blocks(spec, x, w, tuple(a.outputs for a in spec.axes(w)))
     taps = (*range(2, 2 * rank + 1, 2), 2 * rank + 1)
     return product(blocks, w, (taps, tuple(range(rank + 1))))
 
@@ -51,11 +45,12 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     dx = dx.reshape(*dy.shape[:-1], *window, c)
     places = [a for i in range(rank) for a in (1 + i, 1 + rank + i)]
     dx = dx.transpose(0, *places, 2 * rank + 1)
-    for i, (n, f, s, (low, _)) in enumerate(zip(spec.sizes, window, spec.stride, spec.padding, strict=True)):
-        dx = pad_axis(dx, 2 + i, 0, s - f)
-        dx = dx.reshape(*dx.shape[: 1 + i], dx.shape[1 + i] * s, *dx.shape[3 + i :])
-        dx = pad_axis(dx, 1 + i, -low, n + low - dx.shape[1 + i])
-    return dx
+    for i, a in enumerate(spec.axes(w)):
+        dx = pad_axis(dx, 2 + 2 * i, 0, a.stride - a.window)
+    dx = interleave(dx)
+    return pad_spatial(
+        dx, tuple((-a.low, a.size + a.low - n) for a, n in zip(spec.axes(w), dx.shape[1:-1], strict=True))
+    )
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from fnn.core.dtypes import product, wide_product
 from fnn.core.sharding import contract
-from fnn.ops.convolution.direct import ConvSpec, each_tap, pad_axis, tap_views
+from fnn.ops.convolution.direct import each_tap, pad_axis, tap_views
+from fnn.ops.convolution.spec import ConvSpec
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Any dense convolution."""
     return spec.groups == 1
 
@@ -30,11 +31,9 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     dx = jnp.zeros((dy.shape[0], *spec.sizes, c), sent.dtype)
     for tap in each_tap(window):
         part = sent[(slice(None),) * (dy.ndim - 1) + tap]
-        for i, (t, n, s, d, (low, _)) in enumerate(
-            zip(tap, spec.sizes, spec.stride, spec.dilation, spec.padding, strict=True)
-        ):
-            front = t * d - low
-            part = pad_axis(part, 1 + i, front, n - front - (dy.shape[1 + i] - 1) * s - 1, s - 1)
+        for axis, (t, a) in enumerate(zip(tap, spec.axes(w), strict=True), start=1):
+            front = a.input_of(0, t)
+            part = pad_axis(part, axis, front, a.size - 1 - a.input_of(dy.shape[axis] - 1, t), a.stride - 1)
         dx += part
     return dx.astype(dy.dtype)
 

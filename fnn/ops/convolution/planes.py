@@ -11,10 +11,11 @@ from jax import lax
 
 from fnn.core.dtypes import widen
 from fnn.ops.convolution import direct
-from fnn.ops.convolution.direct import ConvSpec, pad_axis
+from fnn.ops.convolution.direct import pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """Any dense 3-D convolution."""
     return w.ndim == 5 and spec.groups == 1
 
@@ -23,21 +24,20 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve the stacked planes."""
     flat, stacked = _stacked(spec, x, w)
     y = direct.forward(flat, stacked, _kernel(w))
-    return y.reshape(x.shape[0], _depth(spec, x, w), *y.shape[1:])
+    return y.reshape(x.shape[0], spec.axes(w)[0].outputs, *y.shape[1:])
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Each tap along depth sends its planes back; they are put in their places and added."""
     depth, c = w.shape[0], w.shape[-2]
-    (stride, *_), (dilation, *_), ((low, _), *_), (size, *_) = spec.stride, spec.dilation, spec.padding, spec.sizes
-    flat, outputs = _flat(spec), dy.shape[1]
+    flat, outputs, along = _flat(spec), dy.shape[1], spec.axes(w)[0]
     planes = direct.input_gradient(flat, _merge(widen(dy)), widen(_kernel(w)))
     planes = planes.reshape(dy.shape[0], outputs, *spec.sizes[1:], depth * c)
     dx = 0
     for t in range(depth):
-        front = t * dilation - low
         part = lax.slice_in_dim(planes, t * c, (t + 1) * c, axis=-1)
-        dx += pad_axis(part, 1, front, size - front - (outputs - 1) * stride - 1, stride - 1)
+        behind = along.size - 1 - along.input_of(outputs - 1, t)
+        dx += pad_axis(part, 1, along.input_of(0, t), behind, along.stride - 1)
     return dx.astype(dy.dtype)
 
 
@@ -57,18 +57,13 @@ def _flat(spec: ConvSpec) -> ConvSpec:
 
 def _stacked(spec: ConvSpec, x: jax.Array, w: jax.Array) -> tuple[ConvSpec, jax.Array]:
     """x -> (N outputs, H, W, depth taps times C)."""
-    (stride, *_), (dilation, *_), (pair, *_) = spec.stride, spec.dilation, spec.padding
-    outputs = _depth(spec, x, w)
-    x = pad_axis(x, 1, *pair)
-    starts = [t * dilation for t in range(w.shape[0])]
-    taps = [lax.slice_in_dim(x, a, a + (outputs - 1) * stride + 1, stride, axis=1) for a in starts]
+    along = spec.axes(w)[0]
+    x = pad_axis(x, 1, along.low, along.high)
+    reach = (along.outputs - 1) * along.stride + 1
+    starts = [t * along.dilation for t in range(along.window)]
+    taps = [lax.slice_in_dim(x, start, start + reach, along.stride, axis=1) for start in starts]
     stacked = jnp.concatenate(taps, axis=-1)
     return _flat(spec), _merge(stacked)
-
-
-def _depth(spec: ConvSpec, x: jax.Array, w: jax.Array) -> int:
-    """Number of output planes."""
-    return (x.shape[1] + sum(spec.padding[0]) - (w.shape[0] - 1) * spec.dilation[0] - 1) // spec.stride[0] + 1
 
 
 def _merge(a: jax.Array) -> jax.Array:

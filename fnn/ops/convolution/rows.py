@@ -13,10 +13,11 @@ from jax import lax
 
 from fnn.core.dtypes import widen
 from fnn.ops.convolution import direct
-from fnn.ops.convolution.direct import ConvSpec, mirrored, pad_axis
+from fnn.ops.convolution.direct import mirrored, pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """2-D, dense, stride and dilation 1."""
     return w.ndim == 4 and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
 

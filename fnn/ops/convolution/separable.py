@@ -13,15 +13,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.dtypes import wide_dtype, wide_product
-from fnn.core.sharding import align, contract, whole_batch
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import align, contract
 from fnn.core.sizes import fixed
-from fnn.ops.convolution.direct import ConvSpec, pad_axis
+from fnn.ops.convolution.direct import pad_axis
+from fnn.ops.convolution.spec import ConvSpec
 
 COPIES = 3 << 19  # entries at a time: 6 MiB in float32; 3 to 12 measured alike
 HALVES = 2
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """2-D, dense, stride and dilation 1."""
     return w.ndim == 4 and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
 
@@ -29,7 +31,7 @@ def fits(spec: ConvSpec, w: jax.Array) -> bool:
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     """The sum over parts of the batch; over the whole at once where there are none."""
     fh, fw, c, k = w.shape
-    height, width = _outputs(spec, w)
+    height, width = (a.outputs for a in spec.axes(w))
     (top, _), (left, _) = spec.padding
 
     def copies(x: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -61,11 +63,7 @@ def parts_of(spec: ConvSpec, x: jax.Array, w: jax.Array) -> int:
     """
     if not (whole_batch(x) and fixed(x.shape[0])):
         return 0
-    (height, width), (fh, fw, c, k), batch = _outputs(spec, w), w.shape, x.shape[0]
+    (height, width), (fh, fw, c, k), batch = (a.outputs for a in spec.axes(w)), w.shape, x.shape[0]
     entries = (height + fh - 1) * width * (fw * c + fh * k)
     even = (p for p in range(1, batch // HALVES + 1) if batch % (p * HALVES) == 0)
     return next((p for p in even if batch // p * entries <= COPIES), 0)
-
-
-def _outputs(spec: ConvSpec, w: jax.Array) -> list[int]:
-    return [n + low + high - f + 1 for n, f, (low, high) in zip(spec.sizes, w.shape[:2], spec.padding, strict=True)]

@@ -13,13 +13,15 @@ from jax import lax
 
 from fnn.core.broadcast import beside
 from fnn.core.dtypes import wide_dtype
-from fnn.core.kept import kept
-from fnn.ops.convolution.direct import ConvSpec, each_tap, pad_axis, pad_spatial, tap_views
+from fnn.core.storage import kept
+from fnn.ops.convolution.direct import each_tap, pad_axis, pad_spatial, tap_views
+from fnn.ops.convolution.spec import ConvSpec
+from fnn.ops.window import interleave
 
 SLICES = 8  # bands of a long sum; 8 to 16 measured alike
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """One input channel a group."""
     return spec.groups > 1 and w.shape[-2] == 1
 
@@ -40,13 +42,9 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     Tap t reaches q = j s + r from p = j - m, where t d - l = m s + r. The residues are then interleaved.
     """
     wide = wide_dtype(dy)
-    *window, _, k = w.shape
-    rank = len(window)
-    reach = [
-        [divmod(t * d - low, s) for t in range(f)]
-        for f, d, s, (low, _) in zip(window, spec.dilation, spec.stride, spec.padding, strict=True)
-    ]
-    counts = [-(-n // s) for n, s in zip(spec.sizes, spec.stride, strict=True)]
+    axes, rank, k = spec.axes(w), len(spec.sizes), w.shape[-1]
+    reach = [[divmod(a.input_of(0, t), a.stride) for t in range(a.window)] for a in axes]
+    counts = [-(-a.size // a.stride) for a in axes]
     fronts = [max(0, *(m for m, _ in taps)) for taps in reach]
     behind = [
         max(0, count - n - min(m for m, _ in taps))
@@ -56,17 +54,14 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     residues = []
     for residue in each_tap(spec.stride):
         total = jnp.zeros_like(_window(dy, [0] * rank, counts), wide)
-        for tap in each_tap(window):
+        for tap in each_tap(w.shape[:-2]):
             shifts, remainders = zip(*(reach[i][t] for i, t in enumerate(tap)), strict=True)
             if remainders == residue:
                 view = _window(dy, [front - m for front, m in zip(fronts, shifts, strict=True)], counts)
                 total += view.astype(wide) * beside(w[tap][0].astype(wide), view)
         residues.append(total.reshape(*total.shape[:-1], spec.groups, k // spec.groups).sum(-1).astype(dy.dtype))
     dx = jnp.stack(residues, axis=1).reshape(dy.shape[0], *spec.stride, *counts, spec.groups)
-    places = [a for i in range(rank) for a in (1 + rank + i, 1 + i)]
-    dx = dx.transpose(0, *places, 1 + 2 * rank)
-    for i in range(rank):  # one merge at a time: all that a sharded reshape allows
-        dx = dx.reshape(*dx.shape[: 1 + i], dx.shape[1 + i] * dx.shape[2 + i], *dx.shape[3 + i :])
+    dx = interleave(dx.transpose(0, *[n for i in range(rank) for n in (1 + rank + i, 1 + i)], 1 + 2 * rank))
     return kept(_window(dx, [0] * rank, spec.sizes))  # or XLA would sum all taps again for every tap that reads dx
 
 

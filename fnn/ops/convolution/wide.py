@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.dtypes import widen
-from fnn.core.sharding import whole_batch
+from fnn.core.placement import whole_batch
 from fnn.ops.convolution import direct
-from fnn.ops.convolution.direct import ConvSpec, mirrored
+from fnn.ops.convolution.direct import mirrored
+from fnn.ops.convolution.spec import ConvSpec
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """2-D, dense, stride and dilation 1; a row may be cut into twos or fours (an odd one is computed directly)."""
     return w.ndim == 4 and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
 

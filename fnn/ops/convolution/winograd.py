@@ -25,22 +25,25 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.dtypes import wide_dtype
-from fnn.core.sharding import align, whole_batch
+from fnn.core.placement import whole_batch
+from fnn.core.sharding import align
 from fnn.core.sizes import fixed
 from fnn.ops.convolution import direct
-from fnn.ops.convolution.direct import ConvSpec, mirrored, pad_axis
+from fnn.ops.convolution.direct import mirrored, pad_axis
+from fnn.ops.convolution.spec import ConvSpec
+from fnn.ops.window import interleave
 
 ENTRIES = 8 << 20  # of transformed inputs and products at a time: 32 MiB in float32; 6 and 12 Mi measured alike
 
 
-def fits(spec: ConvSpec, w: jax.Array) -> bool:
+def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """2-D, dense, 3x3, stride and dilation 1."""
     return w.shape[:-2] == (3, 3) and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Transform, multiply, transform back."""
-    height, width = (n + low + high - 2 for n, (low, high) in zip(x.shape[1:-1], spec.padding, strict=True))
+    height, width = (a.outputs for a in spec.axes(w))
     kernels = _kernels(w.astype(wide_dtype(w)))
 
     def tiles(x: jax.Array) -> jax.Array:
@@ -49,7 +52,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
             products = lax.dot_general(_flat(row), kernel, (((2,), (1,)), ((0,), (0,))))
             columns.append(_outputs(products.reshape(4, *row[0].shape[:-1], w.shape[-1])))
         rows = [_outputs([column[j] for column in columns]) for j in range(2)]
-        y = _interleaved([_interleaved([row[i] for row in rows], 2) for i in range(2)], 1)
+        y = interleave(jnp.stack([jnp.stack([row[i] for row in rows], 3) for i in range(2)], 2))
         return y[:, :height, :width].astype(x.dtype)
 
     parts = _parts(x, height, width, w)
@@ -135,11 +138,6 @@ def _taps(dtype: jax.typing.DTypeLike) -> jax.Array:
     """G along both axes: (16, 9)."""
     along = jnp.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype)
     return jnp.kron(along, along)
-
-
-def _interleaved(pair: list[jax.Array], axis: int) -> jax.Array:
-    y = jnp.stack(pair, axis + 1)
-    return y.reshape(*y.shape[:axis], 2 * y.shape[axis], *y.shape[axis + 2 :])
 
 
 def _parts(x: jax.Array, height: int, width: int, w: jax.Array) -> int:

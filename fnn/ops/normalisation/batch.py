@@ -26,10 +26,10 @@ from fnn.core.broadcast import beside
 from fnn.core.cases import case, normal, positive
 from fnn.core.dtypes import widen
 from fnn.core.errors import InputError, described, require
-from fnn.core.kept import cheap
 from fnn.core.rule import Rule
 from fnn.core.sharding import align, varying
 from fnn.core.sizes import possible
+from fnn.core.storage import Storage
 from fnn.ops.normalisation.normalise import Names, affine, all_but_last, check, count, like, normalise, normalise_bwd
 
 
@@ -144,7 +144,7 @@ def _forward(spec, x, scale, offset):
 
 def _fwd(spec, x, scale, offset):
     y, mean, var = _forward(spec, x, scale, offset)
-    return (cheap(y), mean, var), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
+    return (y, mean, var), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
 
 
 def _bwd(spec, residuals, cotangents):
@@ -166,7 +166,7 @@ def _inference_forward(epsilon, x, scale, offset, mean, var):
 
 
 def _inference_fwd(epsilon, x, scale, offset, mean, var):
-    return cheap(_inference_forward(epsilon, x, scale, offset, mean, var)), (x, scale, offset, mean, var)
+    return _inference_forward(epsilon, x, scale, offset, mean, var), (x, scale, offset, mean, var)
 
 
 def _inference_bwd(epsilon, residuals, dy):
@@ -204,6 +204,7 @@ _train_rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    storage=Storage(output="recomputable"),
     cases=(
         case(BatchNormSpec(1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(BatchNormSpec(1e-2), (8, 3), None, (3,)),
@@ -217,6 +218,7 @@ _inference_rule = Rule(
     fwd=_inference_fwd,
     bwd=_inference_bwd,
     reference=_inference_reference,
+    storage=Storage(output="recomputable"),
     cases=(
         case(1e-5, (8, 2, 3, 4), (4,), (4,), (4,), positive((4,))),
         case(1e-2, (2, 3), None, None, (3,), positive((3,)), batched=False),

@@ -16,8 +16,8 @@ from jax import lax
 
 from fnn.core.cases import case, normal
 from fnn.core.errors import integer, require
-from fnn.core.kept import cheap
 from fnn.core.rule import Rule
+from fnn.core.storage import Storage
 from fnn.ops.normalisation.normalise import all_but_last, check, like, normalise, normalise_bwd
 
 
@@ -83,7 +83,7 @@ def _layer_forward(epsilon, x, scale, offset):
 
 def _layer_fwd(epsilon, x, scale, offset):
     y, mean, var = normalise(x, scale, offset, (x.ndim - 1,), epsilon)
-    return cheap(y), (x, mean, lax.rsqrt(var + epsilon), scale, offset)
+    return y, (x, mean, lax.rsqrt(var + epsilon), scale, offset)
 
 
 def _layer_bwd(epsilon, residuals, dy):
@@ -104,7 +104,7 @@ def _group_axes(x):
 def _group_fwd(spec, x, scale, offset):
     xs, axes = _split(spec, x), _group_axes(x)
     y, mean, var = normalise(xs, _split(spec, scale), _split(spec, offset), axes, spec.epsilon)
-    return cheap(y.reshape(x.shape)), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
+    return y.reshape(x.shape), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
 
 
 def _group_forward(spec, x, scale, offset):
@@ -150,6 +150,7 @@ _layer_rule = Rule(
     fwd=_layer_fwd,
     bwd=_layer_bwd,
     reference=_layer_reference,
+    storage=Storage(output="recomputable"),
     cases=(
         case(1e-5, normal((8, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(1e-2, (8, 5), None, None),
@@ -164,6 +165,7 @@ _group_rule = Rule(
     fwd=_group_fwd,
     bwd=_group_bwd,
     reference=_group_reference,
+    storage=Storage(output="recomputable"),
     cases=(
         case(GroupNormSpec(2, 1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(GroupNormSpec(3, 1e-2), (2, 6), None, (6,), batched=False),

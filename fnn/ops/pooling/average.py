@@ -21,7 +21,7 @@ from fnn.core.errors import require_flag
 from fnn.core.rule import Rule
 from fnn.core.sizes import divisor
 from fnn.ops.pooling.windows import Pool, geometry
-from fnn.ops.window import Ints, Padding
+from fnn.ops.window import Ints, Padding, inputs_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +86,10 @@ def _count(spec: AveragePool, dtype):
     if spec.count_padding or not any(map(any, pool.pads)):
         return divisor(*pool.window)
     counts = []
-    for axis, (n, f, s, (low, _), out) in enumerate(
-        zip(pool.sizes, pool.window, pool.stride, pool.pads, pool.outputs, strict=True), 1
-    ):
-        start = jnp.arange(out) * s - low
-        real = jnp.minimum(start + f, n) - jnp.maximum(start, 0)
-        counts.append(jnp.expand_dims(real.astype(dtype), [a for a in range(len(pool.sizes) + 2) if a != axis]))
+    for axis, (a, out) in enumerate(zip(pool.axes, pool.outputs, strict=True), 1):
+        start = a.input_of(jnp.arange(out), 0)
+        real = jnp.minimum(start + a.window, a.size) - jnp.maximum(start, 0)
+        counts.append(jnp.expand_dims(real.astype(dtype), [i for i in range(len(pool.sizes) + 2) if i != axis]))
     return math.prod(counts)
 
 
@@ -101,8 +99,8 @@ def _reference(spec: AveragePool, x):
     for p in np.ndindex(*pool.outputs):
         elements = []
         for t in np.ndindex(*pool.window):
-            i = [pa * s + ta - low for pa, s, ta, (low, _) in zip(p, pool.stride, t, pool.pads, strict=True)]
-            if all(0 <= ia < n for ia, n in zip(i, pool.sizes, strict=True)):
+            i = inputs_of(pool.axes, p, t)
+            if i is not None:
                 elements.append(x[:, *i])
         y = y.at[:, *p].set(sum(elements) / (math.prod(pool.window) if spec.count_padding else len(elements)))
     return y

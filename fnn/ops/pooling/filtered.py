@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.core.errors import InputError, require_floats, require_real_array
-from fnn.ops.convolution.rule import conv
+from fnn.ops.convolution import conv
 from fnn.ops.window import Padding, missing_axis
 
 

@@ -20,11 +20,11 @@ from jax import lax
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
-from fnn.core.kept import kept
 from fnn.core.rule import Rule
 from fnn.core.sizes import fixed
+from fnn.core.storage import Storage
 from fnn.ops.pooling.windows import Pool, geometry
-from fnn.ops.window import Ints, Padding
+from fnn.ops.window import Ints, Padding, inputs_of
 
 
 def max_pool(x: jax.Array, window: Ints, *, stride: Ints | None = None, padding: Padding = "VALID") -> jax.Array:
@@ -60,12 +60,12 @@ def _forward(spec: Pool, x):
 
 def _fwd(spec: Pool, x):
     if not fixed(*spec.sizes):  # symbolic sizes: no tap is known to have its place
-        return _forward(spec, x), x
+        return _forward(spec, x), (None, x)
     y, index = _search(spec, x)
     # The value by reduce_window is up to 3 times as fast along one axis, and up to 4 times slower over several.
     one_axis = max(spec.window) == math.prod(spec.window)
     y = _forward(spec, x) if one_axis else y
-    return y, kept(index)  # or XLA would compute it again from x for every element of dx
+    return y, (index, None)
 
 
 @partial(jax.jit, static_argnums=0, inline=True)  # so that, outside jit too, jax_debug_infs never sees the padding
@@ -89,9 +89,10 @@ def _index_dtype(taps):
     return next(t for t in (jnp.int8, jnp.int16, jnp.int32) if taps - 1 <= jnp.iinfo(t).max)
 
 
-def _bwd(spec: Pool, index, dy):
-    if not fixed(*spec.sizes):
-        return jax.vjp(partial(_forward, spec), index)[1](dy)
+def _bwd(spec: Pool, residuals, dy):
+    index, x = residuals
+    if index is None:
+        return jax.vjp(partial(_forward, spec), x)[1](dy)
     wide = wide_dtype(dy)
     return (spec.spread(dy.astype(wide), index).astype(dy.dtype),)
 
@@ -100,8 +101,8 @@ def _reference(spec: Pool, x):
     y = jnp.full((x.shape[0], *spec.outputs, x.shape[-1]), -jnp.inf, x.dtype)
     for p in np.ndindex(*spec.outputs):
         for t in np.ndindex(*spec.window):
-            i = [pa * s + ta - low for pa, s, ta, (low, _) in zip(p, spec.stride, t, spec.pads, strict=True)]
-            if all(0 <= ia < n for ia, n in zip(i, spec.sizes, strict=True)):
+            i = inputs_of(spec.axes, p, t)
+            if i is not None:
                 y = y.at[:, *p].set(jnp.maximum(y[:, *p], x[:, *i]))
     return y
 
@@ -117,6 +118,7 @@ rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    storage=Storage(kept_residuals=(0,)),  # or XLA would compute it again from x for every element of dx
     cases=(
         _case((8, 5, 4, 2), 2),
         _case((8, 6, 5, 1), (3, 2), (2, 1), "SAME"),

@@ -24,10 +24,13 @@ from jax import lax
 from fnn.core.errors import InputError, require, require_floats
 from fnn.core.sizes import fixed, possible, require_room
 from fnn.ops.window import (
+    Axis,
     Ints,
     Padding,
     Pairs,
     Sizes,
+    axes_of,
+    interleave,
     missing_axis,
     output_sizes,
     pad_pairs,
@@ -52,6 +55,11 @@ class Pool:
     stride: Sizes
     pads: Pairs
     outputs: Sizes
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Its spatial axes."""
+        return axes_of(self.sizes, self.window, self.stride, (1,) * len(self.sizes), self.pads)
 
     def reduce(self, x: jax.Array, start: float, combine: Callable) -> jax.Array:
         """`lax.reduce_window` over the spatial axes, padded with `start`."""
@@ -80,10 +88,8 @@ class Pool:
             number = self._tap_numbers(q)
             taken = number >= 0 if index is None else delay(index, q) == number.astype(index.dtype)
             dx = dx + jnp.where(taken, delay(dy, q), 0)
-        covered = [n * s for n, s in zip(blocks, self.stride, strict=True)]
-        for axis, n in enumerate(covered, 1):  # one at a time: explicit sharding knows no other merge
-            dx = dx.reshape(*dx.shape[:axis], n, *dx.shape[axis + 2 :])
-        return _pad(dx, [(-low, low + n - c, 0) for n, c, (low, _) in zip(self.sizes, covered, self.pads, strict=True)])
+        dx = interleave(dx)
+        return _pad(dx, [(-a.low, a.low + a.size - n, 0) for a, n in zip(self.axes, dx.shape[1:-1], strict=True)])
 
     def _tap_numbers(self, q: Sizes) -> np.ndarray:
         """Row-major number of tap q s + r for every residue r, -1 outside the window; (1, 1, s_1, 1, s_2, 1, ...)."""

@@ -1,11 +1,11 @@
-"""Every convolution of a network in all formulations: counts and sums."""
+"""Every convolution of a network in all implementations: counts and sums."""
 
 import pytest
 
 from benchmarks.studies import ablation, layers, profile
 
 
-def test_every_product_of_a_convolution_has_a_row_of_its_formulations(monkeypatch):
+def test_every_product_of_a_convolution_has_a_row_of_its_implementations(monkeypatch):
     convolution = ((2, 4, 4, 3), (3, 3, 3, 4), 1, 1, 1)
     monkeypatch.setattr(layers, "convolutions", lambda name: {convolution: 2})
     monkeypatch.setattr(layers, "ROUNDS", 1)

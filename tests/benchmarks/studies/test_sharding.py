@@ -48,10 +48,10 @@ def test_a_loop_over_the_batch_shows():
     assert "all-gather" in sharding.collectives(compiled.as_text())
 
 
-def test_formulations_of_a_convolution():
-    assert {"wide", "separable", "direct"} <= set(sharding.formulations("conv 3x3, 16 to 16"))
-    assert {"blocks", "shifted"} <= set(sharding.formulations("conv depthwise 3x3, 96"))
-    assert "wide" not in sharding.formulations("conv transposed 4x4 stride 2, 64 to 32")
+def test_implementations_of_a_convolution():
+    assert {"wide", "separable", "direct"} <= set(sharding.implementations("conv 3x3, 16 to 16"))
+    assert {"blocks", "shifted"} <= set(sharding.implementations("conv depthwise 3x3, 96"))
+    assert "wide" not in sharding.implementations("conv transposed 4x4 stride 2, 64 to 32")
     compiled = sharding.compile_conv("conv patches 4x4, 3 to 64", "matmul", "shard_map")
     assert list(sharding.collectives(compiled.as_text())) == ["all-reduce"]
 

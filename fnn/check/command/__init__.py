@@ -1,0 +1,1 @@
+"""`python -m fnn.check` and `fnn-check`."""

@@ -1,0 +1,138 @@
+"""Several exact ways to compute one thing: a short table of them, and the choice among its rows."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from fnn.core.errors import described, require, require_function
+from fnn.core.mapped import unless_mapped
+from fnn.core.sizes import fixed, known
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # as JAX calls them where it lowers a program
+
+# The name that `fnn.gradients` forces on the rule whose forward or backward pass is being traced; "" for none.
+_forced = jax.make_user_context("")
+
+
+@contextmanager
+def forced(name: str) -> Iterator[None]:
+    """Products asked for inside the block are computed by rows of this name, where they fit; "": as the tables say."""
+    with _forced(name):
+        yield
+
+
+def anything(spec: Any, *args: Any) -> bool:
+    """Every call."""
+    return True
+
+
+def here() -> str:
+    """Nothing is missing."""
+    return ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Implementation:
+    """A row of a table: one exact way to compute a product of a rule.
+
+    Args:
+      name: how `fnn.gradients({"conv": name})` and reports call it.
+      run: `(spec, *args) -> result`, all that the product's other rows return: tree, shapes, dtypes and meaning.
+      when: `(spec, *args) -> bool`, decided from shapes and dtypes: whether the table takes this row. Where a size is
+        symbolic and the answer depends on it, it does not.
+      fits: `(spec, *args) -> bool`: whether `run` can compute this at all; asked where the row is forced.
+      platform: the one on which it counts, of `PLATFORMS`; "" for all.
+      measured: which measurement says that it is worth its row.
+      available: `() -> str`: "", or what is missing here, a library or a device. Then the table skips the row, and
+        forcing it is refused with these words.
+      alone: whether `vmap` over the second argument alone, one array shared by many, had better map the last row.
+
+    Raises:
+      InputError: an empty name, a platform that JAX does not have, what is no function.
+    """
+
+    name: str
+    run: Callable
+    when: Callable[..., bool] = anything
+    fits: Callable[..., bool] = anything
+    platform: str = ""
+    measured: str = ""
+    available: Callable[[], str] = here
+    alone: bool = False
+
+    def __post_init__(self):
+        ok = isinstance(self.name, str) and self.name not in ("", "hand", "auto")
+        fix = "call it by what it does; hand and auto are taken"
+        require(ok or self.name == "hand", "Implementation", "a name, a string", described(self.name), fix)
+        where = f"Implementation {self.name!r}"
+        ok = self.platform in ("", *PLATFORMS)
+        expected = f"a platform of {', '.join(PLATFORMS)}, or none for all"
+        require(ok, where, expected, described(self.platform), "write one row for each platform")
+        for name in ("run", "when", "fits"):
+            require_function(where, name, getattr(self, name), "spec", "...")
+        require_function(where, "available", self.available)
+
+
+class Product:
+    """One result that a rule needs, computed on each platform by the first row of a table that holds there.
+
+    Args:
+      name: "fwd", "bwd", or what a rule calls its parts.
+      rows: the table. The last row holds always and everywhere: it is the plain form.
+    """
+
+    def __init__(self, name: str, *rows: Implementation):
+        self.name = name
+        self.rows = rows
+
+    def __call__(self, spec: Any, *args: Any, asks: tuple | None = None, **like: Any) -> Any:
+        """Compute it.
+
+        Args:
+          spec: static options.
+          args: arrays.
+          asks: what decides, if not `args`: of these only shapes and dtypes count.
+          like: further arguments of `run` of which only shape, dtype and sharding count.
+        """
+        asks = args if asks is None else asks
+        like = jax.eval_shape(lambda **like: like, **like)  # a program must not hold arrays of which it reads the shape
+        runs = {platform: self._run(row, spec, like) for platform, row in self.choices(spec, *asks).items()}
+        default = runs.pop("")
+        return lax.platform_dependent(*args, default=default, **runs) if runs else default(*args)
+
+    def choices(self, spec: Any, *asks: Any) -> dict[str, Implementation]:
+        """The row taken on each platform; "" for all that are not named. A forced row counts on all of them."""
+        if _forced.value:
+            named = (row for row in self.rows if row.name == _forced.value and known(row.fits, spec, *asks))
+            return {"": next(named, self.rows[-1])}
+        sizes = [n for a in jax.tree.leaves(asks) for n in np.shape(a)[1:]]
+        found: dict[str, Implementation] = {}
+        for row in self.rows:
+            # Forms for one platform calculate with sizes: those behind the batch must be numbers.
+            possible = row.platform not in found and (not row.platform or fixed(*sizes))
+            if possible and known(row.when, spec, *asks) and not row.available():
+                found[row.platform] = row
+                if not row.platform:
+                    break
+        return {p: row for p, row in found.items() if not p or row is not found[""]}
+
+    def chosen(self, spec: Any, *asks: Any, platform: str = "cpu") -> Implementation:
+        """The row that counts on a platform."""
+        choices = self.choices(spec, *asks)
+        return choices.get(platform, choices[""])
+
+    def _run(self, row: Implementation, spec: Any, like: dict[str, Any]) -> Callable:
+        run = partial(row.run, spec, **like)
+        return partial(unless_mapped, run, partial(self.rows[-1].run, spec, **like)) if row.alone else run
+
+
+def unavailable(products: tuple[Product, ...], name: str) -> str | None:
+    """Why no row of this name can run here; "" where one can, None where there is none."""
+    reasons = [row.available() for product in products for row in product.rows if row.name == name]
+    return min(reasons, key=len) if reasons else None

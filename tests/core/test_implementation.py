@@ -1,0 +1,145 @@
+"""Tables of implementations: which row runs on which platform, rows of a user's own, rows that cannot run."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import fnn
+from fnn.core.implementation import PLATFORMS, Product
+from tests.helpers import assert_close, float_vjp, normal
+
+RULES = fnn.rules()
+SHARED = {"hand", "direct"}  # the last rows
+
+
+def row(name, value, **options):
+    return fnn.Implementation(name=name, run=lambda spec, x: x + value, **options)
+
+
+PRODUCT = Product(
+    "sum",
+    row("never", 1, when=lambda spec, x: False),
+    row("gpu", 2, platform="cuda", when=lambda spec, x: x.shape[0] > 1),
+    row("missing", 3, available=lambda: "no such library"),
+    row("processor", 4, platform="cpu", when=lambda spec, x: x.shape[0] > 2),
+    row("second", 5, platform="cuda"),
+    row("plain", 0),
+)
+
+
+@pytest.mark.parametrize(
+    ("n", "cpu", "cuda", "tpu"),
+    [(1, "plain", "second", "plain"), (2, "plain", "gpu", "plain"), (3, "processor", "gpu", "plain")],
+)
+def test_the_first_row_that_holds_a_platform_is_its_choice(n, cpu, cuda, tpu):
+    x = jnp.zeros(n)
+    assert [PRODUCT.chosen(None, x, platform=p).name for p in ("cpu", "cuda", "tpu")] == [cpu, cuda, tpu]
+    value = {"plain": 0, "processor": 4}[cpu]
+    assert jax.jit(lambda x: PRODUCT(None, x))(x).tolist() == [value] * n
+    program = str(jax.make_jaxpr(lambda x: PRODUCT(None, x))(x))
+    assert ("platform_index" in program) == (len({cpu, cuda, tpu}) > 1)
+
+
+def test_where_a_size_is_unknown_rows_of_a_platform_wait():
+    batch, n = jax.export.symbolic_shape("b, n")
+    assert PRODUCT.choices(None, jax.ShapeDtypeStruct((batch,), "float32")).keys() == {"cuda", ""}
+    assert PRODUCT.choices(None, jax.ShapeDtypeStruct((3, n), "float32")).keys() == {""}
+
+
+@pytest.fixture
+def doubled():
+    """A user's rows on top of two rules of fnn, wrong on purpose: the value tells who ran."""
+    rules = RULES["squared_error"], RULES["conv"]
+    twice = fnn.Implementation(
+        name="twice", run=lambda spec, p, t: (2 * (p - t) ** 2, (p, t)), when=lambda spec, p, t: p.ndim == 2
+    )
+    rules[0].add("fwd", twice)
+    rules[1].add("forward", fnn.Implementation(name="zero", run=lambda spec, x, w: 0 * x, platform="cpu"))
+    yield
+    for rule, name in zip(rules, ("twice", "zero"), strict=True):
+        rule.remove(name)
+
+
+@pytest.mark.usefixtures("doubled")
+def test_a_row_of_a_users_own_runs_and_goes():
+    p, t, x, w = jnp.ones((3, 1)), jnp.zeros((3, 1)), jnp.ones((1, 4, 1)), jnp.ones((1, 1, 1))
+    assert fnn.squared_error(p, t).tolist() == [2, 2, 2]
+    slope = jax.grad(lambda p: fnn.squared_error(p, t).sum())(p)
+    assert slope.tolist() == [[2]] * 3, "bwd has rows of its own"
+    assert fnn.squared_error(p[:, 0], t[:, 0]).tolist() == [1, 1, 1], "where its condition does not hold, the next row"
+    assert not jax.jit(fnn.ops.conv)(x, w).any()
+    with fnn.gradients({"conv": "direct"}):
+        assert jax.jit(fnn.ops.conv)(x, w).all()
+    with fnn.gradients({"squared_error": "twice"}):
+        assert jax.jit(lambda p, t: fnn.squared_error(p, t))(p[:, 0], t[:, 0]).tolist() == [2, 2, 2], "forced"
+    with pytest.raises(AssertionError, match="primal"):  # fnn.check sees the row
+        fnn.check.check_rule("squared_error", cases=[0], skip=("pairs",)).raise_if_wrong()
+    RULES["squared_error"].remove("twice")
+    assert fnn.squared_error(p, t).tolist() == [1, 1, 1]
+
+
+def test_a_forced_row_is_remembered_for_the_backward_pass():
+    x, w = normal(0, (2, 6, 6, 3)), normal(1, (3, 3, 3, 4))
+    with fnn.gradients({"conv": "winograd"}):
+        y, pull = jax.vjp(lambda x, w: fnn.ops.conv(x, w, padding=1), x, w)
+        program = str(jax.make_jaxpr(pull)(y))
+    assert program == str(jax.make_jaxpr(pull)(y))
+    with fnn.gradients({"conv": "direct"}):
+        want, pull_direct = jax.vjp(lambda x, w: fnn.ops.conv(x, w, padding=1), x, w)
+    assert_close(y, want, ulps=64)
+    assert_close(pull(y), pull_direct(y), ulps=64)
+    assert str(jax.make_jaxpr(pull_direct)(y)) != program
+
+
+def test_every_row_of_every_table_is_reached_by_a_case(monkeypatch):
+    """By its table's choice on CPU, or by name: so that `fnn.check` has seen the program."""
+    reached = set()
+    choose = Product.choices
+
+    def choices(self, spec, *asks):
+        found = choose(self, spec, *asks)
+        reached.update((self, row) for row in found.values())
+        return found
+
+    monkeypatch.setattr(Product, "choices", choices)
+    rows = set()
+    for rule in RULES.values():
+        for i, case in enumerate(rule.cases):
+            jax.eval_shape(lambda args, rule=rule, case=case: gradient(rule.of(case), args), case.sample(i))
+        rows |= {(product, row) for product in rule.products for row in product.rows if row.platform in ("", "cpu")}
+    assert not [(product.name, row.name) for product, row in rows - reached if not row.available()]
+
+
+def gradient(operation, args):
+    y, pull = float_vjp(operation, args)
+    return pull(jax.tree.map(jnp.ones_like, y))
+
+
+def test_a_row_that_cannot_run_is_skipped_and_refused_by_name():
+    rule = RULES["tanh"]
+    rule.add("fwd", fnn.Implementation(name="compiled", run=rule.fwd, available=lambda: "numba is not installed"))
+    try:
+        assert fnn.ops.tanh(jnp.zeros(2)).tolist() == [0, 0]
+        message = "gradients expected an implementation for 'tanh' that can run here; got \"compiled\": numba is not"
+        with pytest.raises(fnn.InputError, match=message):
+            fnn.gradients({"tanh": "compiled"})
+    finally:
+        rule.remove("compiled")
+    assert rule.implementations == ()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: row("", 0), "a name, a string; got ''"),
+        (lambda: row("auto", 0), "a name, a string; got 'auto'"),
+        (lambda: row("x", 0, platform="gpu"), f"a platform of {', '.join(PLATFORMS)}"),
+        (lambda: fnn.Implementation(name="x", run=3), "run"),
+        (lambda: RULES["conv"].add("backward", row("x", 0)), "a product of fwd, bwd, forward, input gradient"),
+        (lambda: RULES["conv"].add("fwd", lambda spec, x: x), "an Implementation; got"),
+        (lambda: fnn.gradients({"relu": "winograd"}), "mode for 'relu' \"hand\" or \"auto\"; got 'winograd'"),
+    ],
+)
+def test_what_is_no_row_is_refused(call, message):
+    with pytest.raises(fnn.InputError, match=message):
+        call()
