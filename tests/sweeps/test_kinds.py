@@ -104,6 +104,8 @@ GOOD = {
     "wrap": lambda path, leaf, copies: leaf,
     "body": fnn.relu(),
     "place": "image",
+    "path": "01_dense",
+    "new": fnn.dense(3),
     "compute": "float32",
     "n": 2,
     "merge": sum,
@@ -153,6 +155,7 @@ WORDS = {
     "batch": "x",
     "batches": "x",
     "params": "array",
+    "path": "child",
 }
 # Functions that take any tree, or only pass values on.
 ANYTHING = {"decay_mask", "rules", "identity.init", "identity.apply", "check_all", "keep_memory", "save", "load"}
