@@ -346,7 +346,7 @@ def test_numbers_of_numpy_and_jax_are_numbers(name, argument, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "argument", "value"), [n for n in NUMBERS if n[1] in ("window", "stride", "dilation")]
+    ("name", "argument", "value"), [n for n in NUMBERS if n[1] in ("window", "kernel_size", "stride", "dilation")]
 )
 def test_numbers_of_numpy_and_jax_are_numbers_in_tuples(name, argument, value):
     want, before = _program(name, argument, (value, value)), _compilations()
