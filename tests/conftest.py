@@ -2,12 +2,16 @@
 
 Tests compile thousands of small programs and run each once: code that is generated without optimisation is there a
 third sooner. XLA's own passes, fusion among them, are those that users get. What trains runs in a process of its own.
+A program that one test has compiled is not compiled again by another, in this process or the next: JAX keeps them in a
+folder that lives as long as the session.
 
 Tests marked `long` (the wide sweeps) run with `--full` alone.
 """
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +20,12 @@ flags = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_pas
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="fnn-tests-")
+if CACHE:  # in the process that starts the others, which find its folder in their environment
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
 import chex  # noqa: E402 - it imports JAX, which reads the variables above
 
 chex.set_n_cpu_devices(8)
@@ -23,6 +33,11 @@ chex.set_n_cpu_devices(8)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the long sweeps, too")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE:
+        shutil.rmtree(CACHE, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

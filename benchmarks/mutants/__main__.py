@@ -13,6 +13,8 @@ from benchmarks.mutants.catalogue import mutants
 from benchmarks.mutants.rivals import CHECKERS
 from benchmarks.mutants.suite import OURS, Outcome, correct_names, run, to_dict
 from benchmarks.mutants.table import false_alarms, missed, real, text
+from benchmarks.report.mutants import condense
+from benchmarks.timing.results import RESULTS, write
 from fnn.check.command.main import require_writable
 from fnn.core.errors import InputError, require
 from fnn.core.rule import rules
@@ -55,9 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = len(missed(outcomes)) + len(false_alarms(outcomes))
     counts = f"{len(real(outcomes))} bugs and {len(correct)} correct calls in {seconds:.0f} s"
     print(f"\n{counts}: {wrong} mistakes of fnn.check")
+    report = {"checkers": checkers, "versions": _versions(), "outcomes": [to_dict(o) for o in outcomes]}
     if options.json:
-        report = {"checkers": checkers, "versions": _versions(), "outcomes": [to_dict(o) for o in outcomes]}
         Path(options.json).write_text(json.dumps(report, indent=0) + "\n")
+    if options.write:
+        write(RESULTS / "mutants.json", condense(report))
     return int(wrong > 0)
 
 
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-rivals", action="store_true", help="fnn.check alone")
     parser.add_argument("--no-correct", action="store_true", help="leave out the correct calls")
     parser.add_argument("--json", metavar="PATH", help="write all outcomes there")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/mutants.json, for the report")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     return parser
 

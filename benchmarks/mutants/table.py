@@ -37,20 +37,6 @@ def text(outcomes: Sequence[Outcome], checkers: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-def markdown(report: dict, checkers: Sequence[str]) -> str:
-    """The table of a JSON report as Markdown: a row a kind of bug, shares in per cent, then the false alarms."""
-    outcomes = [Outcome(**o) for o in report["outcomes"]]
-    bugs, correct = real(outcomes), [o for o in outcomes if o.kind == "correct"]
-    lines = ["| kind of bug | bugs | " + " | ".join(checkers) + " |", "|---|---|" + "---|" * len(checkers)]
-    groups = [(kind, [o for o in bugs if o.kind == kind]) for kind in sorted({o.kind for o in bugs})]
-    for kind, some in [*groups, ("**all**", bugs)]:
-        shares = [f"{100 * sum(bool(o.said[c]) for o in some) / len(some):.0f} %" for c in checkers]
-        lines.append(f"| {kind} | {len(some)} | " + " | ".join(shares) + " |")
-    alarms = [str(sum(bool(o.said[c]) for o in correct)) for c in checkers]
-    lines.append(f"| **false alarms** | of {len(correct)} | " + " | ".join(alarms) + " |")
-    return "\n".join(lines)
-
-
 LEGEND = (
     "Each checker sees every case of the rule until one fails. Cases in which it accuses the unbroken rule do not\n"
     "count for it. fnn.check is given the rule's plain form and textbook loop, as by check_rule; the others see the\n"

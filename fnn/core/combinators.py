@@ -55,7 +55,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
             x = call(i, x)
         return x
 
-    return _compose("serial", children, run, lambda kids: serial(**_renamed(children, kids)))
+    return _compose("serial", children, run, lambda kids: serial(**_renamed(children[: len(kids)], kids)))
 
 
 def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = None) -> Layer:
@@ -253,7 +253,7 @@ def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) ->
         return run(call, lambda f, *ys: f(*ys), x), new_state
 
     def again(kids: Sequence[Layer]) -> Layer:
-        pairs = zip(kids, children, strict=True)
+        pairs = zip(kids, children, strict=kind != "serial")  # of which a prefix is a serial, too
         return rebuild([kid if kid.shared else marked(kid, child.shared) for kid, (_, child) in pairs])
 
     return Layer(lambda key, x: init_spec(key, x)[:2], apply, kind, children, again, 1, init_spec)

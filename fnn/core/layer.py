@@ -52,7 +52,8 @@ class Layer:
         and dtypes of the one that went in. `key` is needed in training by stochastic layers, and never in evaluation.
       name: what kind of layer this is, for paths and tables.
       children: named layers this one is made of; `()` for a leaf.
-      rebuild: the same composition around other children; how `inspect` looks inside without hooks.
+      rebuild: the same composition around other children; how `inspect` looks inside without hooks. That of `serial`
+        takes its first children alone, too.
       copies: how often each child runs (`repeat`).
       init_spec: `(key, x) -> (params, state, output spec)`; combinators give it so that no child is traced twice.
       options: what it was made with, as words for `repr`, which shows the layer as a tree.

@@ -18,6 +18,7 @@ from benchmarks.mutants.differ import differs
 from benchmarks.mutants.rivals import CHECKERS, bridge
 from benchmarks.mutants.suite import OURS, Outcome
 from benchmarks.mutants.table import false_alarms, missed, text
+from benchmarks.timing import results
 
 KINDS = (
     "sign, zero, scale, entry, nan, dtype, precision, place, border, shift, mean, stale, cotangent, zero cotangent, "
@@ -150,10 +151,11 @@ def test_gradcheck_through_the_bridge():
         assert suite.run_correct("l2, case 0", [checker]).said[checker] == ""
 
 
-def test_the_command_writes_its_outcomes(tmp_path, capsys):
+def test_the_command_writes_its_outcomes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
     path = tmp_path / "mutants.json"
     options = ["--rules", "l2", "--kinds", "formula,nan", "--no-rivals", "--workers", "1"]
-    assert command.main([*options, "--json", str(path)]) == 0
+    assert command.main([*options, "--json", str(path), "--write"]) == 0
     printed = capsys.readouterr()
     assert "3 (100.0 %)" in printed.out
     assert "0 mistakes of fnn.check" in printed.out
@@ -161,6 +163,8 @@ def test_the_command_writes_its_outcomes(tmp_path, capsys):
     written = json.loads(path.read_text())
     assert written["checkers"] == [OURS]
     assert [o["name"] for o in written["outcomes"]] == ["l2/nan w", "l2/no half", "l2/absolute"]
+    found = results.read(tmp_path / "results" / "mutants.json")
+    assert [(each["kind"], each["count"]) for each in found["bugs"]] == [("formula", 2), ("nan", 1)]
 
 
 def test_the_command_fails_where_the_checker_does(monkeypatch, capsys):
