@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 from fnn.check.arrays import pull
 from fnn.check.finding import Finding, first_line
 from fnn.check.rule.numeric import Numeric
+from fnn.check.rule.oracles import program_of
 from fnn.check.rule.subject import GIVEN, Arrays, Subject
 from fnn.check.tolerance import Row, conclude, largest, largest_gap
 from fnn.core.placement import Placement, placement
@@ -31,11 +32,11 @@ def check_jit(numeric: Numeric) -> Iterator[Finding]:
     compiled = subject.gradients("hand", GIVEN)
     yield from _conclude("jit", numeric, compiled, eager, "compiled against op by op")
     point = subject.given, subject.cotangents(0, GIVEN)
-    programs = {}
+    programs = set()
     for where in get_args(Placement):
         with placement(where):
-            programs[where] = str(jax.make_jaxpr(pull(subject.functions["hand"]))(*point))
-    if len(set(programs.values())) > 1:
+            programs.add(subject.in_precision(GIVEN, program_of, subject))
+    if len(programs) > 1:
         with placement("sharded"):
             elsewhere = subject.pull("hand", GIVEN, *point)
         yield from _conclude("jit", numeric, elsewhere, compiled, "as for a batch on several devices")
