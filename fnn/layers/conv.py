@@ -1,6 +1,7 @@
 """Convolution layers: `ops.conv` and `ops.conv_transpose` with their parameters."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.nn import initializers
@@ -250,7 +251,7 @@ def _channels(name: str, features: int, groups: int) -> tuple[int, int]:
 
 def _layer(
     name: str,
-    apply: Callable,
+    apply: Callable[..., Any],
     features: int | None,
     groups: int | None,
     kernel_size: Ints,
