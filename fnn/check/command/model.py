@@ -68,7 +68,7 @@ def check_model(
         try:
             params, state, batch = (_cast(tree, dtype) for tree in arrays) if dtype else arrays
             comparison = compare(layer, (params, state), batch, loss, key=key, seed=seed, tolerance=tolerance)
-            parts = [comparison]
+            parts: list[Outcome] = [comparison]
             if not comparison:
                 audited = audit(layer, (params, state), batch, loss, key=key)
                 parts += [] if audited else [audited]  # it sees what hand and automatic do not share
