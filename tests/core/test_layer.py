@@ -114,7 +114,7 @@ def test_a_tuple_of_integers_is_a_shape_and_any_other_holds_inputs():
     ]:
         layer.init(KEY, x)
         assert seen[-1] == want
-    for x in ([2, 3], (2, 3.0), (2, "a"), {"a": 3}, ((2, 3), 4)):
+    for x in ([2, 3], (2, 3.0), (2, "a"), {"a": 3}, ((2, 3), 4), fnn.data.Data(2, 3)):
         with pytest.raises(fnn.InputError, match=r"init expected an array, a jax.ShapeDtypeStruct, a shape tuple"):
             layer.init(KEY, x)
 
