@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.check.arrays import is_float, path_of, split
+from fnn.check.differences import sweeper
 from fnn.check.model.lockstep import Lockstep
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import require
@@ -43,19 +45,14 @@ def plot_steps(f: Callable, *args: Any, leaf: int = 0, seed: int = 0) -> Any:
     Raises:
       InputError: no such array, or an empty one.
     """
-    leaves, tree = jax.tree.flatten(args)
-    floats = [i for i, a in enumerate(leaves) if jnp.issubdtype(jnp.result_type(a), jnp.floating)]
-    ok = isinstance(leaf, int) and 0 <= leaf < len(floats) and np.size(leaves[floats[leaf]]) > 0
+    floats = [(path_of(place), a) for place, a in jax.tree_util.tree_leaves_with_path(args) if is_float(a)]
+    ok = isinstance(leaf, int) and 0 <= leaf < len(floats) and np.size(floats[leaf][1]) > 0
     got = f"leaf={leaf!r} of {len(floats)}"
     require(ok, "plot_steps", "the number of a floating-point array that is not empty", got, "count from 0")
-    place = floats[leaf]
-    path = jax.tree_util.keystr(jax.tree_util.tree_leaves_with_path(args)[place][0], simple=True, separator="/")
-    x = np.asarray(leaves[place], np.float64)
+    path, x = floats[leaf][0], np.asarray(floats[leaf][1], np.float64)
     steps = _STEPS * (float(np.sqrt(np.mean(x**2))) or 1.0)
-    random = np.random.default_rng(seed)
-    v = random.choice([-1.0, 1.0], x.shape)
     with jax.enable_x64(True):
-        slopes, slope, norm = _slopes(f, leaves, tree, floats, place, steps, v, random)
+        slopes, slope, norm = _slopes(f, args, leaf, steps, np.random.default_rng(seed))
     ratio = (steps[0] / steps[1]) ** 2
     curves = {
         "float32": (steps, slopes["float32"], FAINT),
@@ -85,32 +82,27 @@ def plot_steps(f: Callable, *args: Any, leaf: int = 0, seed: int = 0) -> Any:
 
 
 def _slopes(
-    f: Callable, leaves: list, tree: Any, floats: list[int], place: int, steps: Any, v: Any, random: Any
+    f: Callable, args: tuple, leaf: int, steps: np.ndarray, random: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], float, float]:
     """Central differences by dtype, the slope along v that the gradient says, and the norm of the gradient."""
+    floats, join = split(args)
+    v = random.choice([-1.0, 1.0], np.shape(floats[leaf]))
+    directions = tuple((v if i == leaf else np.zeros(np.shape(a)))[None] for i, a in enumerate(floats))
 
-    def at(dtype: str) -> Callable:
-        cast = [jnp.asarray(a, dtype) if i in floats else a for i, a in enumerate(leaves)]
+    def flat(floats: tuple) -> tuple:
+        return tuple(jax.tree.leaves(f(*join(floats))))
 
-        def outputs(x: Any) -> Any:
-            return f(*jax.tree.unflatten(tree, [*cast[:place], x, *cast[place + 1 :]]))
-
-        return jax.jit(outputs)
-
-    x = np.asarray(leaves[place], np.float64)
-    y, pull = jax.vjp(at("float64"), jnp.asarray(x))
-    weights = [random.choice([-1.0, 1.0], a.shape) for a in jax.tree.leaves(y)]
-    cotangent = [jnp.asarray(w, a.dtype) for w, a in zip(weights, jax.tree.leaves(y), strict=True)]
-    gradient = np.asarray(pull(jax.tree.unflatten(jax.tree.structure(y), cotangent))[0], np.float64)
-    slopes = {}
+    y, back = jax.vjp(flat, tuple(jnp.asarray(a, "float64") for a in floats))
+    weights = [random.choice([-1.0, 1.0], a.shape) for a in y]
+    gradient = np.asarray(back(tuple(jnp.asarray(w, a.dtype) for w, a in zip(weights, y, strict=True)))[0][leaf])
+    slopes, along = {}, sweeper(flat)
     for dtype in ("float32", "float64"):
-        call = at(dtype)
-
-        def projected(x: np.ndarray, call: Callable = call, dtype: str = dtype) -> float:
-            outs = jax.tree.leaves(call(jnp.asarray(x, dtype)))
-            return sum(float(np.sum(w * np.asarray(a, np.float64))) for w, a in zip(weights, outs, strict=True))
-
-        slopes[dtype] = np.array([(projected(x + h * v) - projected(x - h * v)) / (2 * h) for h in steps])
+        values = along(tuple(jnp.asarray(a, dtype) for a in floats), directions, np.concatenate([steps, -steps])[None])
+        parts = [
+            (w * np.asarray(a[0], np.float64)).reshape(2, len(steps), -1) for w, a in zip(weights, values, strict=True)
+        ]
+        forward, backward = sum(part.sum(-1) for part in parts)
+        slopes[dtype] = (forward - backward) / (2 * steps)
     return slopes, float(np.sum(gradient * v)), float(np.linalg.norm(gradient))
 
 

@@ -95,6 +95,11 @@ def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(gap(a, b), initial=0.0))
 
 
+def movement(center: np.ndarray, moved: Iterable[np.ndarray]) -> np.ndarray:
+    """How far each entry is moved at most: the noise, for results of inputs that moved by one rounding."""
+    return np.max([gap(a, center) for a in moved], axis=0)
+
+
 def largest(a: np.ndarray) -> float:
     """The largest finite magnitude, 0 for an empty array."""
     a = np.abs(np.asarray(a).astype(np.float64))

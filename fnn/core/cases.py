@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +53,7 @@ class Case:
         return [draw(jax.random.key(seed * len(self.draws) + i), dtype) for i, draw in enumerate(self.draws)]
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A call of an operation that must raise an InputError, in every mode.
 
     Attributes:

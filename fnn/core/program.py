@@ -31,6 +31,11 @@ def inner_programs(eqn: core.JaxprEqn) -> list[core.Jaxpr]:
     return found
 
 
+def custom_vjps(jaxpr: core.Jaxpr) -> int:
+    """How many calls of functions with a backward pass of their own (`jax.custom_vjp`) a program holds."""
+    return sum(eqn.primitive.name.startswith("custom_vjp_call") for eqn in equations(jaxpr))
+
+
 def map_programs(change: Callable, value: Any) -> Any:
     """A parameter of an equation with every program in it changed, however deep in tuples, named ones, lists, dicts and
     dataclasses; the very same object where nothing changes.

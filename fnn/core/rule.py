@@ -179,6 +179,10 @@ class Rule:
         names = (row.name for product in self.products for row in product.rows)
         return tuple(dict.fromkeys(name for name in names if name != "hand"))
 
+    def refuse(self, *pairs: tuple[Callable, str]) -> None:
+        """Add to `refuses`, where the function that refuses is defined after the rule."""
+        object.__setattr__(self, "refuses", (*self.refuses, *(Refusal(*pair) for pair in pairs)))
+
     def add(self, product: str, row: Implementation) -> None:
         """Put a row on top of a table: from a script, before anything that uses the rule has been compiled.
 

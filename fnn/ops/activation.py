@@ -49,6 +49,8 @@ def _activation(
     textbook: Callable,
     options: tuple = (None,),
     storage: Storage = _STORED,
+    kinks: bool = False,
+    refuses: tuple = (),
 ) -> Rule:
     """A rule from f(option, x) -> y, dx(option, saved, dy) and the textbook's f; option is None where there is none."""
 
@@ -65,7 +67,9 @@ def _activation(
         case(options[0], (0, 3), batched=False),
         *[case(option, normal((2, 3, 4), 4.0), batched=False) for option in options],
     )
-    return Rule(name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, cases=cases, storage=storage)
+    refuses = ((lambda: globals()[name](jnp.arange(3)), f"{name} expected a floating-point x; got int32"), *refuses)
+    about = {"cases": cases, "storage": storage, "kinks": kinks, "refuses": refuses}
+    return Rule(name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, **about)
 
 
 # jax.nn.relu and softplus have a custom_jvp, which is lost where `scan` is split into what is known and what is linear:
@@ -94,6 +98,7 @@ _relu = _activation(
     saves="y",
     textbook=lambda _, x: jnp.where(x > 0, x, 0.0),
     storage=_COMPARISON,
+    kinks=True,
 )
 
 
@@ -123,6 +128,8 @@ _leaky_relu = _activation(
     textbook=lambda s, x: jnp.where(x > 0, x, s * x),
     options=(0.01, 0.0, 1.5),
     storage=_COMPARISON,
+    kinks=True,
+    refuses=((lambda: leaky_relu(jnp.ones(3), -1.0), "a number slope >= 0"),),
 )
 
 
@@ -185,6 +192,8 @@ _elu = _activation(
     saves="y",
     textbook=lambda a, x: jnp.where(x > 0, x, a * (jnp.exp(x) - 1)),
     options=(1.0, 0.0, 1.5),
+    kinks=True,
+    refuses=((lambda: elu(jnp.ones(3), -1.0), "a number alpha >= 0"),),
 )
 
 
@@ -282,6 +291,7 @@ _gelu = _activation(
     saves="x",
     textbook=_gelu_textbook,
     options=(True, False),
+    refuses=((lambda: gelu(jnp.ones(3), approximate="tanh"), "True or False for approximate"),),
 )
 
 

@@ -84,6 +84,10 @@ rule = Rule(
     bwd=_bwd,
     reference=_reference,
     storage=Storage(residuals=(0,)),  # x, which the product read
+    refuses=(
+        (lambda: dense(jnp.ones((2, 3)), jnp.ones((4, 2))), r"x of shape \(\.\.\., 4\)"),
+        (lambda: dense(jnp.ones((2, 3)), jnp.ones((3, 2)), jnp.ones(3)), r"a bias \(2,\)"),
+    ),
     cases=(
         case(None, (8, 3), (3, 4), (4,)),
         case(None, (8, 3), (3, 4), None),

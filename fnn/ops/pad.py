@@ -195,6 +195,10 @@ rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    refuses=(
+        (lambda: pad(jnp.ones((2, 4, 4, 2)), ((5, 0), (0, 0)), mode="REFLECT"), "amounts from 0 to 3"),
+        (lambda: pad(jnp.ones((2, 4, 4, 2)), ((1, 0),), mode="REFLECT"), "2 pairs"),
+    ),
     cases=(
         case(PadSpec(((2, 1), (0, 3)), "REFLECT"), (8, 4, 5, 2)),
         case(PadSpec(((5, 1), (0, 3)), "REPLICATE"), (8, 4, 5, 2)),

@@ -119,7 +119,8 @@ def _register(name: str, forward: Callable, fwd: Callable, bwd: Callable, refere
         case(-1, (4, 1), batched=False),
         case(-1, (0, 3), batched=False),
     )
-    return Rule(name=name, forward=forward, fwd=fwd, bwd=bwd, reference=reference, cases=cases)
+    refuses = ((lambda: globals()[name](jnp.ones((2, 3)), axis=2), "one of the axes of x; got axis=2"),)
+    return Rule(name=name, forward=forward, fwd=fwd, bwd=bwd, reference=reference, cases=cases, refuses=refuses)
 
 
 _softmax_rule = _register("softmax", _softmax_forward, _softmax_fwd, _softmax_bwd, _reference)

@@ -102,7 +102,8 @@ def test_rule_in_shard_map(name, i):
         auto = compiled["auto"](*placed)
     assert_close(jax.device_get(got), jax.device_get(auto), names=name)
     assert_no_more(compiled["hand"], compiled["auto"])
-    if name != "dropout":  # a key shared by all devices draws the same mask on each
+    # A key shared by all devices draws the same mask on each.
+    if not any(draw.domain == "key" for draw in RULES[name].cases[i].draws):
         assert_close(jax.device_get(got), jax.device_get(want), names=name)
 
 

@@ -130,11 +130,7 @@ def audit(
     The copies inside a `repeat` share one row: each is judged with its own parameters, input and cotangent.
 
     Args:
-      layer: the model.
-      train_state: its parameters and model state: a TrainState, or a pair (params, state) such as `layer.init` returns.
-      batch: a pair (x, labels).
-      loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
-      key: for stochastic layers.
+      layer, train_state, batch, loss, key: as for `compare`.
       rounds: timed calls a layer and mode.
 
     Returns:

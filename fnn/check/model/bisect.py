@@ -11,7 +11,7 @@ from fnn.check.model.measure import Judged, Measured
 from fnn.check.report import Outcome
 from fnn.core.alive import of_live_arrays
 from fnn.core.layer import Layer, Pair
-from fnn.core.program import equations
+from fnn.core.program import custom_vjps
 from fnn.core.rule import gradients, rules
 from fnn.inspect.table import table
 from fnn.train.step import TrainState
@@ -76,11 +76,7 @@ def bisect(
     """Name the rules that make a model's gradients wrong.
 
     Args:
-      layer: the model.
-      train_state: its parameters and model state: a TrainState, or a pair (params, state) such as `layer.init` returns.
-      batch: a pair (x, labels).
-      loss: `(outputs, labels)` -> () or one number an example, of which the mean is taken.
-      key: for stochastic layers.
+      layer, train_state, batch, loss, key: as for `compare`.
 
     Returns:
       A `Bisection`: true if no rule is guilty, printed as a table.
@@ -100,7 +96,7 @@ def bisect(
     notes = list(dict.fromkeys(measured.notes))
     with gradients("auto"):
         program = jax.make_jaxpr(f)(free, data)
-    if any(eqn.primitive.name.startswith("custom_vjp_call") for eqn in equations(program.jaxpr)):
+    if custom_vjps(program.jaxpr):
         notes.append("Derivatives that are not fnn's are in the model, and taken for true here: audit judges them too.")
     return Bisection(layer.name, rows, tuple(notes))
 
@@ -110,8 +106,7 @@ def rules_of(f: Callable, *args: Any) -> tuple[str, ...]:
 
     def calls(**mode: str) -> int:
         with gradients("auto"), gradients(mode):
-            closed = jax.make_jaxpr(f)(*args)
-        return sum(eqn.primitive.name.startswith("custom_vjp_call") for eqn in equations(closed.jaxpr))
+            return custom_vjps(jax.make_jaxpr(f)(*args).jaxpr)
 
     none = calls()
     return tuple(name for name in sorted(rules()) if calls(**{name: "hand"}) != none)

@@ -168,14 +168,19 @@ class _Differences:
     def __init__(self, f: Callable, params: Params, rest: tuple, seed: int):
         leaves, tree = jax.tree.flatten(params)
         self._leaves, self._rest, self.seed = tuple(leaves), rest, seed
+        self.trouble = ""  # what f raises when its values along a line are asked for
         self._sweep = sweeper(lambda leaves, rest: f(jax.tree.unflatten(tree, leaves), rest))
 
     def along(self, i: int, v: np.ndarray) -> Difference:
         """The derivative along v in array i."""
         steps = steps_for(self._leaves[i])
         direction = tuple((v if j == i else np.zeros_like(leaf))[None] for j, leaf in enumerate(self._leaves))
-        with jax.enable_x64(True), gradients("auto"):
-            values = self._sweep(self._leaves, direction, points_of(steps)[None], self._rest)
+        try:
+            with jax.enable_x64(True), gradients("auto"):
+                values = self._sweep(self._leaves, direction, points_of(steps)[None], self._rest)
+        except Exception as error:
+            self.trouble = first_line(error)
+            return NOTHING
         found = slope_of(np.asarray(values, np.float64)[0], steps, EPS64)
         sides = sorted((float(found.left), float(found.right)))
         return Difference(float(found.value), float(found.error), *sides, bool(found.kink))
@@ -187,12 +192,10 @@ def _with_differences(numbers: _Differences, i: int, leaf: Leaf, judged: Judged)
     t = judged.truth.astype(np.float64)
     if not (t.size and np.isfinite(t).all()):
         return leaf, [finding]
-    try:
-        if judged.wrong:
-            return _blamed(numbers, i, leaf, judged, finding)
-        return _confirmed(numbers, i, leaf, judged, finding)
-    except Exception as error:
-        return leaf, [finding, Finding("differences", "skip", leaf.path, first_line(error))]
+    found = (_blamed if judged.wrong else _confirmed)(numbers, i, leaf, judged, finding)
+    if numbers.trouble:
+        return leaf, [finding, Finding("differences", "skip", leaf.path, numbers.trouble)]
+    return found
 
 
 def _blamed(numbers: _Differences, i: int, leaf: Leaf, judged: Judged, finding: Finding) -> tuple[Leaf, list[Finding]]:

@@ -30,6 +30,7 @@ from fnn.check.model.noise import coarsest, nudged, order_is_free, rows
 from fnn.check.report import plain
 from fnn.core.errors import integer, real, require
 from fnn.core.layer import Layer, Params
+from fnn.core.program import custom_vjps
 from fnn.core.rule import gradients
 from fnn.inspect.table import table
 from fnn.train.arguments import require_batches
@@ -238,7 +239,7 @@ def _has_foreign_rules(layer: Layer, loss: Callable, start: TrainState, batch: t
         return loss(layer.apply(params, start.model_state, x, train=True, key=start.key)[0], labels)
 
     with gradients("auto"):
-        return "custom_vjp_call" in str(jax.make_jaxpr(objective)(start.params, *batch))
+        return custom_vjps(jax.make_jaxpr(objective)(start.params, *batch).jaxpr) > 0
 
 
 def _dissolved(layer: Layer) -> Layer:

@@ -18,7 +18,7 @@ import numpy as np
 
 from fnn.check.arrays import is_float, nudge, path_of, widen
 from fnn.check.finding import Finding, Leaf, first_line
-from fnn.check.tolerance import EPS64, MODEL, eps_of, gap, largest, largest_gap, rounding
+from fnn.check.tolerance import EPS64, MODEL, eps_of, gap, largest, largest_gap, movement, rounding
 from fnn.check.verdict import leaf_of
 from fnn.core.program import narrowest
 from fnn.core.rule import gradients
@@ -110,12 +110,13 @@ class Measured:
         self.fine_eps, self.wide = EPS64, True
         try:
             with jax.enable_x64(True), gradients("auto"):
-                inner = narrowest(self._f.trace(*self._wide_inputs).jaxpr)
+                traced = self._f.trace(*self._wide_inputs)
             self.truth = self._run({}, *self._wide_inputs, wide=True)
         except Exception as error:
             self.wide, self.truth, self.fine_eps = False, self.auto, self._coarse
             self.notes.append(f"no float64: {first_line(error)}; judged in the given dtype alone")
         else:
+            inner = narrowest(traced.jaxpr)
             if inner > EPS64:
                 self.fine_eps = inner
                 self.notes.append(f"the model rounds to an epsilon of {inner:.1e} inside, whatever its dtype")
@@ -161,8 +162,8 @@ class Measured:
         coarse = [[self._moved(self._coarse, n, both) for n in range(_DRAWS)] for both in (False, True)]
         noises = []
         for i, t in enumerate(self.truth):
-            free, both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in fine)
-            far, far_both = (np.max([gap(m[i], t) for m in moved], axis=0) for moved in coarse)
+            free, both = (movement(t, [m[i] for m in moved]) for moved in fine)
+            far, far_both = (movement(t, [m[i] for m in moved]) for moved in coarse)
             base = largest(free)
             steady = both <= _JUMP * max(base, self.fine_eps * largest(t))
             small = max(base, largest(both[steady]))

@@ -16,7 +16,7 @@ import numpy as np
 from fnn.check.arrays import argument_names, is_float, kind_of, nudge, path_of, pull, split
 from fnn.check.automatic import automatic, run_on
 from fnn.check.differences import sweep_eagerly, sweeper
-from fnn.check.tolerance import EPS64, eps_of, gap, largest, largest_gap, limit_of
+from fnn.check.tolerance import EPS64, eps_of, largest, largest_gap, limit_of, movement
 from fnn.core.program import equations, float_names, narrowest
 from fnn.core.rule import gradients
 
@@ -246,7 +246,7 @@ class Subject:
         unsolved = self.unsolved or tuple((0.0,) * len(part) for part in center)
         return tuple(
             tuple(
-                max(min(most, max(largest(gap(m[part][i], c)) for m in moved)), unsolved[part][i])
+                max(min(most, largest(movement(c, [m[part][i] for m in moved]))), unsolved[part][i])
                 for i, c in enumerate(center[part])
             )
             for part in (0, 1)

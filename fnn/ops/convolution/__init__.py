@@ -6,6 +6,7 @@
 from operator import ge
 
 import jax
+import jax.numpy as jnp
 
 from fnn.core.errors import InputError, described, given, integer, require, require_floats
 from fnn.core.sizes import possible, require_room
@@ -193,3 +194,14 @@ def _check(name, x, kernel, bias, stride, dilation, groups):
     if bias is not None:
         require(bias.shape == (k,), name, f"a bias of shape {(k,)}", bias.shape, "one entry an output channel")
     return stride, dilation, groups
+
+
+conv_rule.refuse(
+    (lambda: conv(jnp.ones((2, 4, 4, 2)), jnp.ones((3, 3, 3, 4))), "x with 3 channels for a kernel"),
+    (lambda: conv(jnp.ones((2, 4, 4, 2)), jnp.ones((3, 3, 2, 4)), jnp.ones(3)), r"a bias of shape \(4,\)"),
+    (lambda: conv(jnp.ones((2, 4, 4, 2)), jnp.ones((5, 5, 2, 4))), "at least as large as its window"),
+)
+transpose_rule.refuse(
+    (lambda: conv_transpose(jnp.ones((2, 4, 4, 2)), jnp.ones((3, 3, 3, 4))), "x with 3 channels for a kernel"),
+    (lambda: conv_transpose(jnp.ones((2, 4, 2)), jnp.ones((3, 2, 4)), jnp.ones(3)), r"a bias of shape \(4,\)"),
+)

@@ -206,6 +206,10 @@ cross_entropy_rule = Rule(
     fwd=_cross_entropy_fwd,
     bwd=_cross_entropy_bwd,
     reference=_cross_entropy_reference,
+    refuses=(
+        (lambda: softmax_cross_entropy(jnp.ones((2, 3)), jnp.arange(3)), r"integer labels of shape \(2,\)"),
+        (lambda: softmax_cross_entropy(jnp.ones((2, 3)), jnp.arange(2), label_smoothing=2.0), "label_smoothing in"),
+    ),
     cases=(
         case(0.0, normal((8, 5), scale=3.0), integers((8,), 0, 5)),
         case(0.1, normal((8, 3, 4)), integers((8, 3), 0, 4)),
@@ -252,6 +256,7 @@ binary_rule = Rule(
     fwd=_binary_fwd,
     bwd=_binary_bwd,
     reference=_binary_reference,
+    refuses=((lambda: sigmoid_binary_cross_entropy(jnp.ones((2, 3)), jnp.ones((3, 2))), r"labels of shape \(2, 3\)"),),
     cases=(
         case(None, normal((8, 3), scale=3.0), probabilities((8, 3))),
         case(None, (1,), probabilities((1,)), batched=False),
@@ -284,6 +289,7 @@ squared_rule = Rule(
     fwd=_squared_fwd,
     bwd=_squared_bwd,
     reference=_squared_reference,
+    refuses=((lambda: squared_error(jnp.ones((2, 3)), jnp.ones((3, 2))), "targets of the predictions' shape"),),
     cases=(
         case(None, (8, 3), (8, 3)),
         case(None, (), (), batched=False),

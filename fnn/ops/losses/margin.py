@@ -92,6 +92,8 @@ hinge_rule = Rule(
     fwd=_hinge_fwd,
     bwd=_hinge_bwd,
     reference=_hinge_reference,
+    kinks=True,
+    refuses=((lambda: hinge(jnp.ones((2, 3)), jnp.ones((3, 2))), "labels of the logits' shape"),),
     cases=(
         case(1.0, (8, 3), signs((8, 3))),
         case(0.5, (), signs(()), batched=False),
@@ -140,6 +142,11 @@ multiclass_rule = Rule(
     fwd=_multiclass_fwd,
     bwd=_multiclass_bwd,
     reference=_multiclass_reference,
+    kinks=True,
+    refuses=(
+        (lambda: hinge(jnp.ones((2, 3)), jnp.arange(3)), r"integer labels of shape \(2,\)"),
+        (lambda: hinge(jnp.ones((2, 3)), jnp.arange(2), margin=-1.0), "a finite margin >= 0"),
+    ),
     cases=(
         case(1.0, (8, 5), integers((8,), 0, 5)),
         case(0.5, (1, 3, 4), integers((1, 3), 0, 4), batched=False),

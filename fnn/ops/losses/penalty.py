@@ -82,5 +82,6 @@ rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    refuses=((lambda: l2_penalty({"kernel": jnp.arange(3)}), "a floating-point params/kernel"),),
     cases=(case(None, (3, 4), batched=False), case(None, (0,), batched=False)),
 )

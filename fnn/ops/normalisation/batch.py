@@ -205,6 +205,10 @@ _train_rule = Rule(
     bwd=_bwd,
     reference=_reference,
     storage=Storage(output="recomputable"),
+    refuses=(
+        (lambda: batch_norm(jnp.ones((2, 3)), jnp.ones(2), None), r"scale of shape \(3,\)"),
+        (lambda: batch_norm(jnp.ones((2, 3)), None, None, epsilon=-1.0), "epsilon > 0"),
+    ),
     cases=(
         case(BatchNormSpec(1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(BatchNormSpec(1e-2), (8, 3), None, (3,)),
@@ -219,6 +223,9 @@ _inference_rule = Rule(
     bwd=_inference_bwd,
     reference=_inference_reference,
     storage=Storage(output="recomputable"),
+    refuses=(
+        (lambda: batch_norm_inference(jnp.ones((2, 3)), None, None, jnp.ones(2), jnp.ones(3)), r"mean of shape \(3,\)"),
+    ),
     cases=(
         case(1e-5, (8, 2, 3, 4), (4,), (4,), (4,), positive((4,))),
         case(1e-2, (2, 3), None, None, (3,), positive((3,)), batched=False),

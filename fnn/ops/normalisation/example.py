@@ -151,6 +151,10 @@ _layer_rule = Rule(
     bwd=_layer_bwd,
     reference=_layer_reference,
     storage=Storage(output="recomputable"),
+    refuses=(
+        (lambda: layer_norm(jnp.ones((2, 3)), jnp.ones(2), None), r"scale of shape \(3,\)"),
+        (lambda: layer_norm(jnp.ones(()), None, None), r"x of shape \(\.\.\., C\)"),
+    ),
     cases=(
         case(1e-5, normal((8, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(1e-2, (8, 5), None, None),
@@ -166,6 +170,7 @@ _group_rule = Rule(
     bwd=_group_bwd,
     reference=_group_reference,
     storage=Storage(output="recomputable"),
+    refuses=((lambda: group_norm(jnp.ones((2, 3)), None, None, groups=2), "groups >= 1 that divide 3 channels"),),
     cases=(
         case(GroupNormSpec(2, 1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(GroupNormSpec(3, 1e-2), (2, 6), None, (6,), batched=False),

@@ -110,6 +110,10 @@ rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    refuses=(
+        (lambda: adaptive_avg_pool(jnp.ones((2, 4, 4, 2)), 0), "output_size >= 1"),
+        (lambda: adaptive_avg_pool(jnp.ones((2, 4, 4, 2)), (1, 2, 3)), "3 spatial axes, one for each"),
+    ),
     cases=(
         case(Bins((5, 4), (2, 3)), (8, 5, 4, 2)),
         case(Bins((3,), (7,)), (1, 3, 2), batched=False),

@@ -117,6 +117,10 @@ rule = Rule(
     fwd=_fwd,
     bwd=_bwd,
     reference=_reference,
+    refuses=(
+        (lambda: avg_pool(jnp.ones((2, 4, 4, 2)), 5), "at least as large as its window"),
+        (lambda: avg_pool(jnp.ones((2, 3)), 2), "1 to 3 spatial axes"),
+    ),
     cases=(
         _case((8, 5, 4, 2), 2),
         _case((8, 6, 5, 1), (3, 2), (2, 1), "SAME"),

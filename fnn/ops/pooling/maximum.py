@@ -119,6 +119,11 @@ rule = Rule(
     bwd=_bwd,
     reference=_reference,
     storage=Storage(kept_residuals=(0,)),  # or XLA would compute it again from x for every element of dx
+    kinks=True,
+    refuses=(
+        (lambda: max_pool(jnp.ones((2, 4, 4, 2)), 5), "at least as large as its window"),
+        (lambda: max_pool(jnp.ones((2, 3)), 2), "1 to 3 spatial axes"),
+    ),
     cases=(
         _case((8, 5, 4, 2), 2),
         _case((8, 6, 5, 1), (3, 2), (2, 1), "SAME"),

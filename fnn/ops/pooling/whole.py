@@ -138,6 +138,11 @@ max_rule = Rule(
     fwd=_max_fwd,
     bwd=_max_bwd,
     reference=_max_reference,
+    kinks=True,
+    refuses=(
+        (lambda: global_max_pool(jnp.ones((2, 3))), "1 to 3 spatial axes"),
+        (lambda: global_max_pool(jnp.ones((2, 0, 3))), "spatial sizes >= 1"),
+    ),
     cases=_cases(),
 )
 
@@ -147,5 +152,6 @@ average_rule = Rule(
     fwd=_average_fwd,
     bwd=_average_bwd,
     reference=_average_reference,
+    refuses=((lambda: global_avg_pool(jnp.ones((2, 3))), "1 to 3 spatial axes"),),
     cases=_cases(),
 )

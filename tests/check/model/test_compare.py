@@ -164,6 +164,19 @@ class TestCompare:
         broken_dense(lambda dx, dkernel, dbias: (dx, dkernel.at[0, 0].multiply(1.01), dbias))
         assert verdicts(check.compare(net, (params, state), (X, T), squared))["out/kernel"] == "DIFFER"
 
+    def test_a_loss_that_raises_along_a_line(self, monkeypatch):
+        def sweeper(f):
+            def sweep(*args):
+                raise ValueError("no loops here")
+
+            return sweep
+
+        monkeypatch.setattr("fnn.check.model.compare.sweeper", sweeper)
+        result = check.compare(NET, (PARAMS, STATE), (X, T), squared)
+        assert result
+        skipped = [(f.check, f.detail) for f in result.findings if f.verdict == "skip"]
+        assert skipped == [("differences", "ValueError: no loops here")] * 4
+
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_a_model_that_rounds_inside(self, dtype):
         net = fnn.serial(first=fnn.dense(3), cast=fnn.lift(lambda p, x: x.astype(dtype).astype(x.dtype)))
