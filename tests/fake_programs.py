@@ -22,7 +22,7 @@ class Fake:
         self.seconds = {"fnn": 0.1, "slow": 0.2, "fast": 0.05}.get(library, 0.3)
         self.variant, self.turns = variant, 0
 
-    def first(self):
+    def first(self, nudge=None):
         print("a library may print what it likes")
         loss = 2.001 if self.variant == "wrong loss" else 2.0
         leaf = np.arange(4.0) * (1.01 if self.variant == "wrong gradient" else 1.0)

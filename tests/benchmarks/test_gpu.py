@@ -9,6 +9,7 @@ from benchmarks.operations.zoo import OPERATIONS
 from benchmarks.report import gpu as gpu_report
 from benchmarks.timing.results import read
 from benchmarks.timing.worker import SHARING
+from tests import fake_programs
 from tests.fake_programs import InProcess
 
 
@@ -36,7 +37,9 @@ def here(monkeypatch):
     monkeypatch.setattr(gpu, "OPERATION_CHOICES", [("fnn", "hand"), ("fnn", "auto")])
 
 
-def test_parts_are_written_and_those_not_asked_for_are_kept(here, tmp_path, capsys):
+@pytest.mark.parametrize("build", [fake_programs.build, pytest.param(gpu.build, marks=pytest.mark.long)])
+def test_parts_are_written_and_those_not_asked_for_are_kept(here, build, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "build", build)
     words = ["--platform", "cpu", "--small", "--out", str(tmp_path), "--minutes", "2"]
     path = tmp_path / "gpu-cpu.json"
     assert gpu.main([*words, "--only", "networks", "--names", "mlp"]) == 0

@@ -44,19 +44,25 @@ TOKENS = Network(
     ),
 )
 MODULES = {"flax.nnx": "flax", "equinox": "equinox", "haiku": "haiku", "torch": "torch"}
-# Every library once, fnn and the one of another layout on all; the benchmark itself refuses to time what disagrees.
+# Every library once, fnn and the one of another layout on all; the benchmark itself refuses to time what disagrees, so
+# that one network in fnn is enough where not all tests are asked for.
 PROGRAMS = (
-    (IMAGES, "fnn", "hand"),
-    (GROUPS, "fnn", "hand"),
     (TOKENS, "fnn", "hand"),
-    (IMAGES, "stax", "defaults"),
-    (TOKENS, "haiku", "defaults"),
-    (TOKENS, "flax.nnx", "defaults"),
-    (IMAGES, "equinox", "defaults"),
-    (IMAGES, "torch", "contiguous"),
-    (IMAGES, "torch", "channels last"),
-    (GROUPS, "torch", "channels last"),
-    (TOKENS, "torch", "contiguous"),
+    *(
+        pytest.param(*choice, marks=pytest.mark.long)
+        for choice in (
+            (IMAGES, "fnn", "hand"),
+            (GROUPS, "fnn", "hand"),
+            (IMAGES, "stax", "defaults"),
+            (TOKENS, "haiku", "defaults"),
+            (TOKENS, "flax.nnx", "defaults"),
+            (IMAGES, "equinox", "defaults"),
+            (IMAGES, "torch", "contiguous"),
+            (IMAGES, "torch", "channels last"),
+            (GROUPS, "torch", "channels last"),
+            (TOKENS, "torch", "contiguous"),
+        )
+    ),
 )
 
 

@@ -149,6 +149,7 @@ def test_losses_and_metrics(mode, gradients):
     run_all(mode, gradients, measure_calls(dtypes))
 
 
+@pytest.mark.long  # layers and measures call all of them
 @each_mode
 @each_gradient
 def test_rules(mode, gradients):

@@ -2,7 +2,7 @@
 
 Every implementation is exact. The first row whose condition is known to hold is taken, at trace time, on its platform;
 the others take the next. `measured` names the row of benchmarks/results/operations.json that shows what the choice is
-worth against automatic gradients; `python -m benchmarks.layers` times the other implementations beside it.
+worth against automatic gradients; `python -m benchmarks.studies.layers` times the other implementations beside it.
 
 Blocks of groups are dense convolutions, for which the same tables choose.
 """
@@ -146,7 +146,7 @@ def _blocks_kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.
     return blocks.kernel_gradient(KERNEL_GRADIENT, spec, x, dy, w)
 
 
-# alone: slower than direct where one array meets several kernels by vmap, see benchmarks/loops.
+# alone: slower than direct where one array meets several kernels by vmap, see benchmarks/studies/loops.
 FORWARD: Product = Product(
     "forward",
     _all("matmul", disjoint.forward, disjoint.fits, disjoint.fits, _ONE),

@@ -42,6 +42,7 @@ def verdicts(result):
 
 
 class TestAudit:
+    @pytest.mark.long  # the docstring of `audit` has one, too
     def test_a_right_model(self):
         result = audit(NET, (PARAMS, STATE), BATCH, fnn.squared_error, rounds=2)
         assert result
