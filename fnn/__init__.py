@@ -51,6 +51,12 @@ Layers made of layers:
     lift                          a layer of your own from a function of params and x
     Layer                         the pair itself
 
+A composition by the names of its layers, with parameters and state:
+
+    child                         one layer taken out
+    prefix                        the first layers: features
+    replace                       another layer in one place
+
 Losses and metrics, one number an example:
 
     softmax_cross_entropy         of scores under class labels or distributions
@@ -98,6 +104,9 @@ from fnn.core.combinators import remat as remat
 from fnn.core.combinators import repeat as repeat
 from fnn.core.combinators import residual as residual
 from fnn.core.combinators import serial as serial
+from fnn.core.edit import child as child
+from fnn.core.edit import prefix as prefix
+from fnn.core.edit import replace as replace
 from fnn.core.errors import InputError as InputError
 from fnn.core.implementation import Implementation as Implementation
 from fnn.core.layer import Layer as Layer

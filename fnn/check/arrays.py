@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -42,6 +43,8 @@ def path_of(place: tuple, names: tuple[str, ...] = ()) -> str:
 
 def argument_names(f: Callable | None) -> tuple[str, ...]:
     """Names of the positional parameters of a function, as far as Python knows them."""
+    if f is None:
+        return ()
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):
@@ -59,6 +62,11 @@ def kind_of(leaf: Any) -> str:
 def widen(tree: Any) -> Any:
     """The tree with its real numbers in float64, as NumPy arrays."""
     return jax.tree.map(lambda a: np.asarray(a).astype(np.float64) if is_float(a) else a, tree)
+
+
+def wide_types(wide: bool) -> AbstractContextManager:
+    """64-bit types for what is traced and run inside, if `wide`; else as the process has them."""
+    return jax.enable_x64(wide or jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
 def nudge(rng: np.random.Generator, a: np.ndarray, eps: float) -> np.ndarray:

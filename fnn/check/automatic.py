@@ -23,7 +23,7 @@ from fnn.core.rule import gradients
 _RULES = {"custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"}
 _NOTHING_KNOWN = core.DebugInfo("automatic", "fnn.check", None, None)
 # Conventions at kinks live there, such as the slope of relu at 0.
-_TRUSTED = tuple(os.path.dirname(module.__file__) + os.sep for module in (jax, ops))
+_TRUSTED = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (jax, ops))
 # Iterations that a loop is run on: those of a slow solver change too little each to tell how much is missing.
 _MORE = 8
 
@@ -99,7 +99,7 @@ def _call(change: _Change, eqn: core.JaxprEqn, values: list) -> list:
     return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*distinct.values())
 
 
-def _inside(change: _Change, program: core.Jaxpr | core.ClosedJaxpr) -> core.Jaxpr | core.ClosedJaxpr:
+def _inside(change: _Change, program: Any) -> Any:
     """The change in a program that a scan, loop, branch, checkpoint or solve carries; the same where none is due."""
     if not any(map(change.concerns, equations(getattr(program, "jaxpr", program)))):
         return program

@@ -97,7 +97,7 @@ def leaf_table(leaves: Iterable[Leaf], what: str = "leaf") -> str:
 
 def findings_table(findings: Iterable[Finding]) -> str:
     """One line a finding, and more below it where its sentence is long."""
-    header, rows = ["check", "leaf", "verdict", "error", "limit"], []
+    header, rows = ["check", "leaf", "verdict", "error", "limit"], list[list[str]]()
     findings = list(findings)
     cells = [[f.check, f.leaf, f.verdict, _number(f.error), _number(f.tolerance)] for f in findings]
     cells = [["\n".join(textwrap.wrap(cell, _WIDEST_CELL)) for cell in row] for row in cells]

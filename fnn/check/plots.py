@@ -1,6 +1,6 @@
 """Pictures of gradients under test; each is a matplotlib Figure to save or show."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -236,6 +236,7 @@ def _norms(tree: Any) -> dict[str, float]:
     found: dict[str, float] = {}
 
     def walk(node: Any, path: tuple) -> None:
+        children: Iterable[tuple[Any, Any]]
         if isinstance(node, Mapping):
             children = node.items()
         elif isinstance(node, list | tuple):
@@ -274,7 +275,7 @@ def plot_lockstep(result: Lockstep) -> Any:
         bottom.text(1.0, 1.0, "limit", color=RED, fontsize=7, va="bottom", ha="right", transform=edge)
         bottom.set(yscale="log", ylabel="used of limit", xlabel="step")
         bottom.xaxis.get_major_locator().set_params(integer=True)
-        where = None if result else result.steps[result.apart - 1]
+        where = None if result.apart is None else result.steps[result.apart - 1]
         apart = f"Apart from step {result.apart} on, first in {where.worst}" if where is not None else ""
         top.set_title(apart or f"In lockstep over {len(steps)} steps", color=RED if where is not None else INK)
         for axes in (top, bottom):

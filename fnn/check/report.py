@@ -27,6 +27,8 @@ class NotCheckedError(AssertionError):
 class Outcome:
     """What every result of a check can do, a dataclass with a `name` that is true only when all holds."""
 
+    name: str
+
     @property
     def verdict(self) -> str:
         """ "right", "wrong", or "not checked", of which only the first is true."""

@@ -9,7 +9,8 @@ import jax
 from fnn.core.errors import InputError
 from fnn.core.placement import placement, placement_of
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def alive(tree: Any) -> bool:

@@ -48,7 +48,7 @@ class Case:
     batched: bool = True
     implementation: str = ""
 
-    def sample(self, seed: int, dtype: Any = jnp.float32) -> list:
+    def sample(self, seed: int, dtype: Any = jnp.float32) -> list[Any]:
         """Draw the arguments; the same seed gives the same values, rounded to `dtype`."""
         return [draw(jax.random.key(seed * len(self.draws) + i), dtype) for i, draw in enumerate(self.draws)]
 

@@ -50,12 +50,12 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     """
     children = _name_children("serial", layers, named)
 
-    def run(call: Callable, join: Callable, x: Any) -> Any:
+    def run(call: Callable[..., Any], join: Callable[..., Any], x: Any) -> Any:
         for i in range(len(children)):
             x = call(i, x)
         return x
 
-    return _compose("serial", children, run, lambda kids: serial(**_renamed(children, kids)))
+    return _compose("serial", children, run, lambda kids: serial(**_renamed(children[: len(kids)], kids)))
 
 
 def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = None) -> Layer:
@@ -92,7 +92,7 @@ def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = N
         )
         return fx + sx
 
-    def run(call: Callable, join: Callable, x: Any) -> Any:
+    def run(call: Callable[..., Any], join: Callable[..., Any], x: Any) -> Any:
         return call(2, join(add, call(0, x), call(1, x)))
 
     return _compose("residual", children, run, lambda kids: residual(*kids))
@@ -111,7 +111,7 @@ def parallel(*branches: Layer, merge: Callable[[Sequence[Any]], Any], **named: L
     if merge is not list and merge is not tuple:
         require_function("parallel", "merge", merge, "outputs")
 
-    def run(call: Callable, join: Callable, x: Any) -> Any:
+    def run(call: Callable[..., Any], join: Callable[..., Any], x: Any) -> Any:
         def merged(*ys: Any) -> Any:
             y = merge(list(ys))
             require_leaves("parallel", **{"the output of merge": y})
@@ -169,7 +169,7 @@ def repeat(layer: Layer, n: int) -> Layer:
 
         require_leaves("repeat", params=params, state=state, x=x)
 
-        def step(x: Any, copy: tuple) -> tuple[Any, State]:
+        def step(x: Any, copy: tuple[Any, ...]) -> tuple[Any, State]:
             p, s, k = copy
             return layer.apply(p, s, x, train=train, key=k)
 
@@ -188,7 +188,7 @@ def repeat(layer: Layer, n: int) -> Layer:
     )
 
 
-def remat(layer: Layer, policy: Callable | None = None) -> Layer:
+def remat(layer: Layer, policy: Callable[..., Any] | None = None) -> Layer:
     """The same layer, whose intermediate values are computed again in the backward pass instead of stored.
 
     Args:
@@ -209,7 +209,7 @@ def remat(layer: Layer, policy: Callable | None = None) -> Layer:
     return around(layer, apply, layer.init_spec, lambda inner: remat(inner, policy), "remat")
 
 
-def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) -> Layer:
+def _compose(kind: str, children: Children, run: Callable[..., Any], rebuild: Callable[..., Any]) -> Layer:
     """A layer whose wiring is `run(call, join, x)`: `call(i, x)` is child i, `join(f, *ys)` is f(*ys).
 
     The one wiring serves both halves: init runs it on shapes, apply on arrays.
@@ -253,7 +253,7 @@ def _compose(kind: str, children: Children, run: Callable, rebuild: Callable) ->
         return run(call, lambda f, *ys: f(*ys), x), new_state
 
     def again(kids: Sequence[Layer]) -> Layer:
-        pairs = zip(kids, children, strict=True)
+        pairs = zip(kids, children, strict=kind != "serial")  # of which a prefix is a serial, too
         return rebuild([kid if kid.shared else marked(kid, child.shared) for kid, (_, child) in pairs])
 
     return Layer(lambda key, x: init_spec(key, x)[:2], apply, kind, children, again, 1, init_spec)

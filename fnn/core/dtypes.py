@@ -4,14 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
 
-def wide_dtype(a: Any) -> jnp.dtype:
+def wide_dtype(a: Any) -> np.dtype:
     """float32 for half precision and integers, the dtype of `a` otherwise."""
     wide = jnp.issubdtype(a.dtype, jnp.inexact) and a.dtype.itemsize >= 4
-    return jnp.dtype(a.dtype if wide else jnp.float32)  # promote_types refuses two dtypes where promotion is strict
+    return np.dtype(a.dtype if wide else np.float32)  # promote_types refuses two dtypes where promotion is strict
 
 
 def widen(a: jax.Array) -> jax.Array:
@@ -20,7 +21,12 @@ def widen(a: jax.Array) -> jax.Array:
 
 
 def product(
-    a: jax.Array, b: jax.Array, axes: tuple, batch: tuple = ((), ()), *, out_sharding: NamedSharding | None = None
+    a: jax.Array,
+    b: jax.Array,
+    axes: tuple[Any, ...],
+    batch: tuple[Any, ...] = ((), ()),
+    *,
+    out_sharding: NamedSharding | None = None,
 ) -> jax.Array:
     """`lax.dot_general` in the dtype of its arguments: every backend sums in float32 at least, and rounds once.
 
@@ -30,7 +36,7 @@ def product(
     return lax.dot_general(a, b, (axes, batch), out_sharding=out_sharding)
 
 
-def wide_product(a: jax.Array, b: jax.Array, axes: tuple, batch: tuple = ((), ())) -> jax.Array:
+def wide_product(a: jax.Array, b: jax.Array, axes: tuple[Any, ...], batch: tuple[Any, ...] = ((), ())) -> jax.Array:
     """`lax.dot_general` with its result in float32 at least: for sums that go on.
 
     On CPU bfloat16 is widened before, for the reason that `product` gives; other platforms multiply it as it is.
@@ -42,4 +48,5 @@ def wide_product(a: jax.Array, b: jax.Array, axes: tuple, batch: tuple = ((), ()
 
     if a.dtype != jnp.bfloat16:
         return native(a, b)
-    return lax.platform_dependent(a, b, cpu=lambda a, b: native(widen(a), widen(b)), default=native)
+    y: jax.Array = lax.platform_dependent(a, b, cpu=lambda a, b: native(widen(a), widen(b)), default=native)
+    return y

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ class InputError(ValueError):
       path: names of the enclosing layers, outermost first; combinators fill it while the error travels up.
     """
 
-    def __init__(self, where: str, expected: str, got: object, fix: str):
+    def __init__(self, where: str, expected: str, got: Any, fix: str):
         super().__init__(where, expected, str(got), fix)
         self.where, self.expected, self.got, self.fix = self.args
         self.path: tuple[str, ...] = ()
@@ -54,18 +55,18 @@ def inside(name: str) -> Iterator[None]:
         raise
 
 
-def require(ok: bool, where: str, expected: str, got: object, fix: str) -> None:
+def require(ok: bool, where: str, expected: str, got: Any, fix: str) -> None:
     """Raise `InputError` unless `ok`."""
     if not ok:
         raise InputError(where, expected, got, fix)
 
 
-def given(**arrays: object) -> dict[str, object]:
+def given(**arrays: Any) -> dict[str, Any]:
     """The optional arguments that are present: all that are not None."""
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def require_floats(where: str, /, **arrays: object) -> None:
+def require_floats(where: str, /, **arrays: Any) -> None:
     """Refuse what is no floating-point array, and arrays of different dtypes: silent promotion would hide a slow or
     wrong program. Optional arguments pass through `given` first.
     """
@@ -80,7 +81,7 @@ def require_floats(where: str, /, **arrays: object) -> None:
         raise InputError(where, "one dtype for all arguments", got, "cast them to one dtype with .astype")
 
 
-def require_array(where: str, name: str, value: object) -> None:
+def require_array(where: str, name: str, value: Any) -> None:
     """Refuse all but a JAX or NumPy array of numbers, booleans or keys."""
     if isinstance(value, jax.Array):
         return
@@ -90,14 +91,14 @@ def require_array(where: str, name: str, value: object) -> None:
     require(ok, where, f"an array of numbers for {name}", described(value), "convert it, for example with jnp.asarray")
 
 
-def require_real_array(where: str, name: str, value: object) -> None:
+def require_real_array(where: str, name: str, value: Any) -> None:
     """Refuse all but an array of integers, or of floating-point numbers in which fnn computes."""
     require_array(where, name, value)
     ok = is_floating(value.dtype) or jnp.issubdtype(value.dtype, jnp.integer)
     require(ok, where, f"real numbers for {name}", described(value), f"convert it: {name}.astype(jnp.float32)")
 
 
-def require_leaves(where: str, **trees: object) -> None:
+def require_leaves(where: str, **trees: Any) -> None:
     """Refuse trees with a leaf that is neither an array nor a Python number: what jit, scan and checkpoint take."""
     for name, tree in trees.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -106,7 +107,7 @@ def require_leaves(where: str, **trees: object) -> None:
                 require_array(where, f"{name} {at}".rstrip(), leaf)
 
 
-def require_float_spec(where: str, x: object) -> None:
+def require_float_spec(where: str, x: Any) -> None:
     """Refuse an example input that is not the spec of one floating-point array."""
     if not isinstance(x, jax.ShapeDtypeStruct):
         n = len(jax.tree.leaves(x))
@@ -122,7 +123,7 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype in map(np.dtype, FLOATS)
 
 
-def require_key(where: str, key: object) -> None:
+def require_key(where: str, key: Any) -> None:
     """Refuse all but one key, of either kind that JAX knows: a typed scalar, or the older vector of uint32."""
     ok = isinstance(key, ARRAYS)
     if ok:
@@ -132,16 +133,17 @@ def require_key(where: str, key: object) -> None:
 
 
 def _old_key_shape() -> tuple[int, ...]:
-    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+    shape: tuple[int, ...] = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+    return shape
 
 
-def require_flag(where: str, name: str, value: object, fix: str = "pass True or False") -> None:
+def require_flag(where: str, name: str, value: Any, fix: str = "pass True or False") -> None:
     """Refuse all but a bool, Python's or NumPy's: "none" and "SAME" would count as true, an empty array as false."""
     require(isinstance(value, bool | np.bool_), where, f"True or False for {name}", described(value), fix)
 
 
 def require_function(
-    where: str, name: str, f: object, *args: str, keywords: tuple[str, ...] = (), optional: bool = False
+    where: str, name: str, f: Any, *args: str, keywords: tuple[str, ...] = (), optional: bool = False
 ) -> None:
     """Refuse what cannot be called, classes, and functions of other arguments; "..." stands for any further ones."""
     if f is None and optional:
@@ -159,7 +161,7 @@ def require_function(
         raise InputError(where, wanted, f"{described(f)} of other arguments", fix)
 
 
-def integer(where: str, name: str, value: object, least: int = 1, most: int = LARGEST, *, fix: str = "") -> int:
+def integer(where: str, name: str, value: Any, least: int = 1, most: int = LARGEST, *, fix: str = "") -> int:
     """An option as a Python int: from Python's, NumPy's and JAX's integers; equal ones thus share a compiled program.
 
     Raises:
@@ -176,7 +178,7 @@ def integer(where: str, name: str, value: object, least: int = 1, most: int = LA
     return n
 
 
-def real(where: str, expected: str, value: object, ok: Callable[[float], bool], fix: str) -> float:
+def real(where: str, expected: str, value: Any, ok: Callable[[float], bool], fix: str) -> float:
     """An option as a Python float: from Python's, NumPy's and JAX's numbers.
 
     Raises:
@@ -188,7 +190,7 @@ def real(where: str, expected: str, value: object, ok: Callable[[float], bool], 
     return number
 
 
-def index_of(value: object) -> int | None:
+def index_of(value: Any) -> int | None:
     """value as a Python int; None unless it is an integer that is known here."""
     if isinstance(value, bool):
         return None
@@ -198,7 +200,7 @@ def index_of(value: object) -> int | None:
         return None
 
 
-def number_of(value: object) -> float | None:
+def number_of(value: Any) -> float | None:
     """value as a Python float; None unless it is a finite real number that is known here."""
     if type(value) is not float:
         if isinstance(value, ARRAYS):
@@ -220,7 +222,7 @@ class described:  # noqa: N801 - reads as the words that it becomes
     The words are made when the message is, so that what a step hands over is not written out each time it is right.
     """
 
-    def __init__(self, value: object):
+    def __init__(self, value: Any):
         self.value = value
 
     def __str__(self) -> str:
@@ -243,11 +245,11 @@ class described:  # noqa: N801 - reads as the words that it becomes
         return f"a {type(value).__name__}{size}"
 
 
-def _is_array(value: object) -> bool:
+def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray) and bool(value.ndim)
 
 
-def _holds_arrays(value: object) -> bool:
+def _holds_arrays(value: Any) -> bool:
     """Whether writing value out would write arrays out, or wait for them: a state may fill a GPU."""
     try:
         return any(map(_is_array, jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, Iterator))))
@@ -255,7 +257,7 @@ def _holds_arrays(value: object) -> bool:
         return False
 
 
-def _takes(f: Callable, args: tuple[str, ...], keywords: tuple[str, ...]) -> bool:
+def _takes(f: Callable[..., Any], args: tuple[str, ...], keywords: tuple[str, ...]) -> bool:
     """Whether f can be called so, as far as its signature is known."""
     try:
         signature = inspect.signature(f)
@@ -271,28 +273,28 @@ def _takes(f: Callable, args: tuple[str, ...], keywords: tuple[str, ...]) -> boo
     return True
 
 
-def _no_array(where: str, name: str, value: object) -> InputError:
+def _no_array(where: str, name: str, value: Any) -> InputError:
     return InputError(where, f"an array for {name}", _kind(value), "pass a jax or numpy array")
 
 
-def _no_floats(where: str, name: str, array: object) -> InputError:
+def _no_floats(where: str, name: str, array: Any) -> InputError:
     fix = f"convert it, for example {name}.astype(jnp.float32)"
     other = jnp.issubdtype(array.dtype, jnp.floating)  # float8, say
     kinds = f" ({', '.join(np.dtype(t).name for t in FLOATS)})" if other else ""
     return InputError(where, f"a floating-point {name}{kinds}", f"{array.dtype} of shape {array.shape}", fix)
 
 
-def _wrong_number(where: str, expected: str, value: object, fix: str) -> InputError:
+def _wrong_number(where: str, expected: str, value: Any, fix: str) -> InputError:
     if isinstance(value, jax.core.Tracer):
         fix = "pass a number known before tracing: a Python number, or a static argument of jit (static_argnums)"
     return InputError(where, expected, described(value), fix)
 
 
-def _kind(value: object) -> str:
+def _kind(value: Any) -> str:
     return str(described(value)) if isinstance(value, type) or value is None else kind_name(value)
 
 
-def kind_name(value: object) -> str:
+def kind_name(value: Any) -> str:
     """The type of value in words; with its module where that is another library, so that no array is "array".
 
     >>> import array

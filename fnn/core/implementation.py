@@ -58,7 +58,7 @@ class Implementation:
     """
 
     name: str
-    run: Callable
+    run: Callable[..., Any]
     when: Callable[..., bool] = anything
     fits: Callable[..., bool] = anything
     platform: str = ""
@@ -66,7 +66,7 @@ class Implementation:
     available: Callable[[], str] = here
     alone: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         ok = isinstance(self.name, str) and self.name not in ("", "hand", "auto")
         fix = "call it by what it does; hand and auto are taken"
         require(ok or self.name == "hand", "Implementation", "a name, a string", described(self.name), fix)
@@ -91,7 +91,7 @@ class Product:
         self.name = name
         self.rows = rows
 
-    def __call__(self, spec: Any, *args: Any, asks: tuple | None = None, **like: Any) -> Any:
+    def __call__(self, spec: Any, *args: Any, asks: tuple[Any, ...] | None = None, **like: Any) -> Any:
         """Compute it.
 
         Args:
@@ -127,7 +127,7 @@ class Product:
         choices = self.choices(spec, *asks)
         return choices.get(platform, choices[""])
 
-    def _run(self, row: Implementation, spec: Any, like: dict[str, Any]) -> Callable:
+    def _run(self, row: Implementation, spec: Any, like: dict[str, Any]) -> Callable[..., Any]:
         run = partial(row.run, spec, **like)
         return partial(unless_mapped, run, partial(self.rows[-1].run, spec, **like)) if row.alone else run
 

@@ -52,7 +52,8 @@ class Layer:
         and dtypes of the one that went in. `key` is needed in training by stochastic layers, and never in evaluation.
       name: what kind of layer this is, for paths and tables.
       children: named layers this one is made of; `()` for a leaf.
-      rebuild: the same composition around other children; how `inspect` looks inside without hooks.
+      rebuild: the same composition around other children; how `inspect` looks inside without hooks. That of `serial`
+        takes its first children alone, too.
       copies: how often each child runs (`repeat`).
       init_spec: `(key, x) -> (params, state, output spec)`; combinators give it so that no child is traced twice.
       options: what it was made with, as words for `repr`, which shows the layer as a tree.
@@ -148,7 +149,13 @@ class Layer:
         return "\n".join([f"{self.name}(", *(f"{line}," for line in lines), ")"])
 
 
-def around(layer: Layer, apply: Callable, init_spec: Callable, wrap: Callable[[Layer], Layer], *options: str) -> Layer:
+def around(
+    layer: Layer,
+    apply: Callable[..., Any],
+    init_spec: Callable[..., Any],
+    wrap: Callable[[Layer], Layer],
+    *options: str,
+) -> Layer:
     """A layer around another, with its parameters, state, children and name; `wrap` makes it again around another."""
     rebuild = (lambda kids: wrap(layer.rebuild(kids))) if layer.rebuild else None
     inner = (layer.name, layer.children, rebuild, layer.copies)
@@ -214,7 +221,7 @@ def require_layer(where: str, name: str, value: Any) -> None:
     raise InputError(where, f"a Layer for {name}", described(value), fix)
 
 
-def _call_of(make: Callable) -> str:
+def _call_of(make: Callable[..., Any]) -> str:
     """`(features)`: the arguments without which it cannot be called."""
     parameters = inspect.signature(make).parameters.values()
     return f"({', '.join(p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD)})"
@@ -267,7 +274,7 @@ def _is_size(n: Any) -> bool:
     return isinstance(n, int | np.integer) and not isinstance(n, bool)
 
 
-def _spec(shape: tuple) -> jax.ShapeDtypeStruct:
+def _spec(shape: tuple[Any, ...]) -> jax.ShapeDtypeStruct:
     ok = all(0 <= n <= LARGEST for n in shape)
     require(ok, "init", "a shape of sizes >= 0", described(shape), "use 0 or more in every place")
     return jax.ShapeDtypeStruct(tuple(int(n) for n in shape), jnp.float32)
@@ -295,7 +302,7 @@ def require_shape(where: str, name: str, array: Any, shape: Sequence[int | None]
         raise InputError(where, f"a {name} of shape ({sizes})", f"{array.shape}", _FROM_INIT)
 
 
-def weights(where: str, params: Params, *names: str, optional: Sequence[str] = ()) -> list:
+def weights(where: str, params: Params, *names: str, optional: Sequence[str] = ()) -> list[Any]:
     """The named entries of a leaf layer's params, in order; None for optional ones that are absent.
 
     Raises:

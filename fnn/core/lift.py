@@ -26,7 +26,7 @@ def lift(
         the same tree, shapes and dtypes; `train`, True in training; `key`, a random key in training, else None.
       init: `(key, x) -> params`, x a ShapeDtypeStruct; without it there are no parameters and f is handed `{}`.
       state: `(key, x) -> state`, the state before the first step; for an f that takes `state`.
-      name: the kind of layer; the name of f by default.
+      name: the kind of layer; the name of f by default, "lambda" where it has none.
 
     Raises:
       InputError: functions of other arguments, such as `f(x)`; an f that takes `state` without one to begin with, or
@@ -57,7 +57,7 @@ def lift(
     require_function("lift", "state", state, "key", "x", optional=True)
     ok = name is None or isinstance(name, str)
     require(ok, "lift", "a string or None for name", described(name), 'name the kind of layer: name="square"')
-    kind = name or getattr(f, "__name__", "lift")
+    kind = name or getattr(f, "__name__", "lift").strip("<>")  # of a lambda, too
     if ("state" in asked) != (state is not None):
         got = "state= beside an f without one" if state else "an f that takes state, and no state="
         fix = "write f(params, x, *, state) and lift(f, state=lambda key, x: {...}), or neither"

@@ -8,7 +8,7 @@ import jax
 from jax.interpreters import ad, batching, mlir
 
 
-def unless_mapped(form: Callable, plain: Callable, a: jax.Array, b: jax.Array) -> jax.Array:
+def unless_mapped(form: Callable[..., Any], plain: Callable[..., Any], a: jax.Array, b: jax.Array) -> Any:
     """`form(a, b)`, but `plain(a, b)` where `vmap` maps b alone: one a shared by many b, as in an ensemble.
 
     Which form is fast is decided by shapes, and inside `vmap` those of one member are all that can be seen. Both must
@@ -21,23 +21,27 @@ def unless_mapped(form: Callable, plain: Callable, a: jax.Array, b: jax.Array) -
 
 
 def _abstract(
-    a: jax.core.ShapedArray, b: jax.core.ShapedArray, form: Callable, plain: Callable
-) -> jax.core.AbstractValue:
+    a: jax.core.ShapedArray, b: jax.core.ShapedArray, form: Callable[..., Any], plain: Callable[..., Any]
+) -> Any:
     out = jax.eval_shape(form, a, b)
     return a.update(shape=out.shape, dtype=out.dtype, weak_type=False)
 
 
-def _jvp(primals: tuple, tangents: tuple, form: Callable, plain: Callable) -> tuple[jax.Array, jax.Array]:
+def _jvp(
+    primals: tuple[Any, ...], tangents: tuple[Any, ...], form: Callable[..., Any], plain: Callable[..., Any]
+) -> tuple[jax.Array, jax.Array]:
     moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
 
-    def along(*some: jax.Array) -> jax.Array:
+    def along(*some: jax.Array) -> Any:
         return plain(*(some[moving.index(i)] if i in moving else primal for i, primal in enumerate(primals)))
 
     _, slope = jax.jvp(along, [primals[i] for i in moving], [tangents[i] for i in moving])
     return _either().bind(*primals, form=form, plain=plain), slope
 
 
-def _batch(args: tuple, axes: tuple, form: Callable, plain: Callable) -> tuple[jax.Array, int]:
+def _batch(
+    args: tuple[Any, ...], axes: tuple[Any, ...], form: Callable[..., Any], plain: Callable[..., Any]
+) -> tuple[jax.Array, int]:
     shared = axes[0] is None
     return jax.vmap(plain if shared else form, axes)(*args), 0
 

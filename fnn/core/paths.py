@@ -6,7 +6,7 @@ from pathlib import Path
 from fnn.core.errors import InputError
 
 
-def as_path(where: str, path: str | bytes | os.PathLike) -> Path:
+def as_path(where: str, path: str | bytes | os.PathLike[str]) -> Path:
     """A path of any kind that Python takes; not a file number, which `open` would take, too."""
     if not isinstance(path, str | bytes | os.PathLike):
         raise InputError(where, "a path", repr(path), "pass a str or a pathlib.Path")

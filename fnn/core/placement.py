@@ -60,7 +60,7 @@ def placement_of(*trees: Any) -> Placement:
     """
     if jax.device_count() == 1:
         return "single"
-    leaves = jax.tree.leaves(trees)
+    leaves = jax.tree.leaves(trees, is_leaf=lambda node: isinstance(node, Iterator))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return current_placement()
     places = (getattr(leaf, "sharding", None) for leaf in leaves)

@@ -24,7 +24,7 @@ def inner_programs(eqn: core.JaxprEqn) -> list[core.Jaxpr]:
     found: list[core.Jaxpr] = []
 
     def keep(program: core.Jaxpr | core.ClosedJaxpr) -> core.Jaxpr | core.ClosedJaxpr:
-        found.append(getattr(program, "jaxpr", program))
+        found.append(program.jaxpr if isinstance(program, core.ClosedJaxpr) else program)
         return program
 
     map_programs(keep, tuple(eqn.params.values()))
@@ -36,7 +36,7 @@ def custom_vjps(jaxpr: core.Jaxpr) -> int:
     return sum(eqn.primitive.name.startswith("custom_vjp_call") for eqn in equations(jaxpr))
 
 
-def map_programs(change: Callable, value: Any) -> Any:
+def map_programs(change: Callable[..., Any], value: Any) -> Any:
     """A parameter of an equation with every program in it changed, however deep in tuples, named ones, lists, dicts and
     dataclasses; the very same object where nothing changes.
 
@@ -45,6 +45,7 @@ def map_programs(change: Callable, value: Any) -> Any:
     """
     if isinstance(value, core.Jaxpr | core.ClosedJaxpr):
         return change(value)
+    make: Callable[[dict[Any, Any]], Any]
     if isinstance(value, dict):
         parts, make = dict(value), lambda new: {**value, **new}
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -60,9 +61,12 @@ def map_programs(change: Callable, value: Any) -> Any:
     return value if all(new[key] is part for key, part in parts.items()) else make(new)
 
 
-def evaluate(closed: core.ClosedJaxpr, args: Sequence, run: Callable[[core.JaxprEqn, list], list]) -> list:
+def evaluate(
+    closed: core.ClosedJaxpr, args: Sequence[Any], run: Callable[[core.JaxprEqn, list[Any]], list[Any]]
+) -> list[Any]:
     """The outputs of a program at `args`, each equation computed by `run(equation, values of its inputs)`."""
-    jaxpr, env = closed.jaxpr, {}
+    jaxpr = closed.jaxpr
+    env: dict[Any, Any] = {}
 
     def read(var: Any) -> Any:
         return var.val if isinstance(var, core.Literal) else env[var]
@@ -121,8 +125,8 @@ def narrowest(closed: core.ClosedJaxpr) -> float:
         if any(flags) and eqn.primitive.name not in ("jit", "pjit"):
             for part in inner_programs(eqn):
                 depends(part, list(map(_is_float, part.invars)), visit)
-        if any(var.aval.dtype == np.float64 for var, marked in zip(eqn.invars, flags, strict=True) if marked):
-            found.extend(float(jnp.finfo(var.aval.dtype).eps) for var in eqn.outvars if _is_float(var))
+        if any(_dtype(var) == np.float64 for var, marked in zip(eqn.invars, flags, strict=True) if marked):
+            found.extend(float(jnp.finfo(_dtype(var)).eps) for var in eqn.outvars if _is_float(var))
 
     depends(closed.jaxpr, list(map(_is_float, closed.jaxpr.invars)), visit)
     return max(found)
@@ -130,11 +134,16 @@ def narrowest(closed: core.ClosedJaxpr) -> float:
 
 def float_names(closed: core.ClosedJaxpr) -> set[str]:
     """The floating-point dtypes of all that a program computes."""
-    return {var.aval.dtype.name for eqn in equations(closed.jaxpr) for var in eqn.outvars if _is_float(var)}
+    return {_dtype(var).name for eqn in equations(closed.jaxpr) for var in eqn.outvars if _is_float(var)}
+
+
+def _dtype(var: Any) -> np.dtype:
+    dtype: np.dtype = var.aval.dtype
+    return dtype
 
 
 def _is_float(var: Any) -> bool:
-    return hasattr(var.aval, "dtype") and jnp.issubdtype(var.aval.dtype, jnp.floating)
+    return hasattr(var.aval, "dtype") and bool(jnp.issubdtype(_dtype(var), jnp.floating))
 
 
 def bytes_of(var: Any) -> int:

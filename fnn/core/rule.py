@@ -81,7 +81,7 @@ def _require_mode(mode: object, whose: str = "", rule: "Rule | None" = None) -> 
     ok = isinstance(mode, str) and mode in names
     listed = ", ".join(f'"{name}"' for name in names[:-1])
     require(ok, "gradients", f'mode{whose} {listed} or "{names[-1]}"', described(mode), "choose one of these")
-    reason = unavailable(rule.products, mode) if rule else None
+    reason = unavailable(rule.products, str(mode)) if rule else None
     if reason:
         fix = "leave it out: the tables skip what cannot run"
         raise InputError("gradients", f"an implementation{whose} that can run here", f'"{mode}": {reason}', fix)
@@ -132,19 +132,19 @@ class Rule:
     """
 
     name: str
-    forward: Callable
-    fwd: Callable
-    bwd: Callable
-    reference: Callable
+    forward: Callable[..., Any]
+    fwd: Callable[..., Any]
+    bwd: Callable[..., Any]
+    reference: Callable[..., Any]
     cases: tuple[Case, ...]
     kinks: bool = False
-    refuses: tuple[Refusal, ...] = ()
+    refuses: tuple[Refusal | tuple[Callable[[], Any], str], ...] = ()
     storage: Storage = NOTHING
     products: tuple[Product, ...] = ()
-    _hand: Callable = dataclasses.field(init=False, repr=False)
-    _eager: dict[Mode, Callable] = dataclasses.field(init=False, repr=False)
+    _hand: Callable[..., Any] = dataclasses.field(init=False, repr=False)
+    _eager: dict[Mode, Any] = dataclasses.field(init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         ok = isinstance(self.name, str) and self.name != ""
         require(ok, "Rule", "a name, a string", described(self.name), 'call it by its operation: name="conv"')
         where = f"Rule {self.name!r}"
@@ -179,7 +179,7 @@ class Rule:
         names = (row.name for product in self.products for row in product.rows)
         return tuple(dict.fromkeys(name for name in names if name != "hand"))
 
-    def refuse(self, *pairs: tuple[Callable, str]) -> None:
+    def refuse(self, *pairs: tuple[Callable[..., Any], str]) -> None:
         """Add to `refuses`, where the function that refuses is defined after the rule."""
         object.__setattr__(self, "refuses", (*self.refuses, *(Refusal(*pair) for pair in pairs)))
 
@@ -216,7 +216,7 @@ class Rule:
         for compiled in self._eager.values():
             compiled.clear_cache()
 
-    def of(self, case: Case) -> Callable:
+    def of(self, case: Case) -> Callable[..., Any]:
         """The operation `(*args) -> output` with the options of a case, and by the implementation that it asks for."""
 
         def operation(*args: Any) -> Any:
@@ -256,7 +256,9 @@ class _Call(NamedTuple):
             yield
 
 
-def by_hand(fwd: Callable, bwd: Callable, storage: Storage = NOTHING, name: str = "") -> Callable:
+def by_hand(
+    fwd: Callable[..., Any], bwd: Callable[..., Any], storage: Storage = NOTHING, name: str = ""
+) -> Callable[..., Any]:
     """The operation `(spec, *args) -> output` that these two make, fit for `shard_map`; nothing is registered.
 
     Args:
@@ -270,7 +272,7 @@ def by_hand(fwd: Callable, bwd: Callable, storage: Storage = NOTHING, name: str 
         with call.again():
             return declared(storage, args, *fwd(call.spec, *args))
 
-    def backward(call: _Call, residuals: Any, cotangent: Any) -> tuple:
+    def backward(call: _Call, residuals: Any, cotangent: Any) -> Any:
         with call.again():
             return bwd(call.spec, restored(storage, residuals), cotangent)
 
@@ -285,5 +287,5 @@ def by_hand(fwd: Callable, bwd: Callable, storage: Storage = NOTHING, name: str 
     return operation
 
 
-def _origin(f: Callable) -> tuple[str, str]:
+def _origin(f: Callable[..., Any]) -> tuple[str, str]:
     return f.__module__, getattr(f, "__qualname__", repr(f))

@@ -20,7 +20,7 @@ def varying(x: Any) -> frozenset[str]:
     return frozenset(manual.varying if manual is not None else getattr(kind, "vma", ()))
 
 
-def align(*args: Any) -> tuple:
+def align(*args: Any) -> tuple[Any, ...]:
     """Give all arguments of a rule the same varying axes inside `shard_map`.
 
     A `custom_vjp` must return a cotangent of the kind of its argument: for a replicated kernel and a sharded batch, the
@@ -38,10 +38,10 @@ def align(*args: Any) -> tuple:
         missing = tuple(sorted(union - varying(x)))
         return lax.pcast(x, missing, to="varying") if missing else x
 
-    return jax.tree.map(mark, args)
+    return tuple(jax.tree.map(mark, list(args)))
 
 
-def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array) -> jax.Array:
+def contract(a: jax.Array, b: jax.Array, axes: tuple[Any, ...], like: jax.Array) -> jax.Array:
     """`product` over `axes` with the sharding of `like`.
 
     A product over a sharded batch axis must say where its result lives when mesh axes are explicit; a gradient lives
@@ -53,8 +53,8 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple, like: jax.Array) -> jax.Ar
     n = len(axes[0])
     rows = math.prod(a.shape[:n])  # may be negative, for all that JAX knows, where sizes are symbolic
     if axes == (tuple(range(n)),) * 2 and whole_batch(a, b) and known(ge, rows, 0):
-        matrices = (x.reshape(math.prod(x.shape[:n]), math.prod(x.shape[n:])) for x in (a, b))
-        return product(*matrices, ((0,), (0,))).reshape(a.shape[n:] + b.shape[n:])
+        left, right = (x.reshape(math.prod(x.shape[:n]), math.prod(x.shape[n:])) for x in (a, b))
+        return product(left, right, ((0,), (0,))).reshape(a.shape[n:] + b.shape[n:])
     sharding = result_sharding(like)
     if sharding is not None and a.ndim + b.ndim - 2 * n != like.ndim:
         sharding = sharding.update(spec=PartitionSpec())

@@ -56,7 +56,7 @@ def divisor(*sizes: Any) -> Any:
     return float(n) if fixed(n) else n
 
 
-def require_room(where: str, shape: tuple, dtype: np.dtype) -> None:
+def require_room(where: str, shape: tuple[Any, ...], dtype: np.dtype) -> None:
     """Refuse a shape that no machine holds, before XLA is asked: there it may end the process."""
     ok = all(possible(le, n, LARGEST) for n in shape)
     ok = ok and possible(le, math.prod(shape) * np.dtype(dtype).itemsize, MOST_BYTES)
@@ -64,7 +64,7 @@ def require_room(where: str, shape: tuple, dtype: np.dtype) -> None:
     require(ok, where, wanted, f"{np.dtype(dtype)} of shape {shape}", "use smaller sizes, less padding or stride")
 
 
-def _decide(condition: Callable[..., bool], args: tuple, otherwise: bool) -> bool:
+def _decide(condition: Callable[..., bool], args: tuple[Any, ...], otherwise: bool) -> bool:
     try:
         return bool(condition(*args))
     except jax.errors.InconclusiveDimensionOperation:

@@ -81,7 +81,7 @@ def _entered(switch: _Switch) -> Iterator[None]:
         yield
 
 
-def declared(storage: Storage, args: tuple, output: Any, residuals: Any) -> tuple[Any, Any]:
+def declared(storage: Storage, args: tuple[Any, ...], output: Any, residuals: Any) -> tuple[Any, Any]:
     """What a rule's `fwd` returned, as declared; a residual that is the output itself stays the output."""
     if storage == NOTHING:
         return output, residuals
@@ -114,7 +114,8 @@ def kept(x: jax.Array) -> jax.Array:
 
 
 def _bind(x: jax.Array, *inputs: jax.Array, how: str, keep: bool) -> jax.Array:
-    return _stored().bind(x, *inputs, how=how, keep=keep, whole=whole_batch(x))
+    y: jax.Array = _stored().bind(x, *inputs, how=how, keep=keep, whole=whole_batch(x))
+    return y
 
 
 def _same(x: jax.Array) -> jax.Array:
@@ -148,7 +149,7 @@ def _marked(x: jax.Array) -> jax.Array:
 def _is_marked(value: Any) -> bool:
     """Whether an array of the program being lowered comes out of `_marked`; not if it is a function's argument."""
     owner = value.owner
-    return getattr(getattr(owner, "operation", owner), "name", "") == "stablehlo.reduce_precision"
+    return bool(getattr(getattr(owner, "operation", owner), "name", "") == "stablehlo.reduce_precision")
 
 
 def _again(x: jax.Array) -> jax.Array:
@@ -156,7 +157,8 @@ def _again(x: jax.Array) -> jax.Array:
 
     A negative zero is added, which changes no number, and which the compiler does not know.
     """
-    return x + lax.optimization_barrier(jnp.array(-0.0, x.dtype))
+    y: jax.Array = x + lax.optimization_barrier(jnp.array(-0.0, x.dtype))
+    return y
 
 
 def _lowered(context: Any, value: Any, *inputs: Any, how: str, keep: bool, whole: bool) -> Any:
@@ -183,7 +185,7 @@ def _stored() -> Any:
     stored.def_impl(lambda x, *inputs, **params: x)
     stored.def_abstract_eval(lambda x, *inputs, **params: x)
 
-    def tangent(primals: tuple, tangents: tuple, **params: Any) -> tuple:
+    def tangent(primals: tuple[Any, ...], tangents: tuple[Any, ...], **params: Any) -> tuple[Any, ...]:
         return stored.bind(*primals, **params), tangents[0]
 
     ad.primitive_jvps[stored] = tangent

@@ -11,6 +11,7 @@ sharpening) and 10.2 (Prewitt's and Sobel's operators).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,7 +156,7 @@ def depthwise_kernel(filter: jax.Array, channels: int) -> jax.Array:
     return jnp.broadcast_to(filter[..., None, None], (*filter.shape, 1, channels))
 
 
-def _table(*rows: tuple) -> jax.Array:
+def _table(*rows: tuple[Any, ...]) -> jax.Array:
     return jnp.array(rows, jnp.float32)
 
 

@@ -32,7 +32,7 @@ _IMPLAUSIBLE = 1 << 12  # times as many bytes in this order of the sizes as in t
 _CHUNK = 1 << 20  # bytes read at once, so that memory grows with what came and never with what was promised
 
 
-def read_idx(path: str | bytes | os.PathLike) -> np.ndarray:
+def read_idx(path: str | bytes | os.PathLike[str]) -> np.ndarray:
     """path -> the array in the file, in this machine's byte order; floats as they are, NaN included.
 
     Never takes more memory than the file holds or, where it is gzipped, than its header asks for.

@@ -11,7 +11,7 @@ from fnn.data.batches import Data, Split
 from fnn.data.idx import read_idx
 
 
-def mnist(folder: str | bytes | os.PathLike, size: int = 32, *, classes: int = 10) -> Split:
+def mnist(folder: str | bytes | os.PathLike[str], size: int = 32, *, classes: int = 10) -> Split:
     """folder -> Split of images (60000, size, size, 1) and (10000, size, size, 1) with labels, from four IDX files.
 
     For MNIST and data sets in its form (Fashion-MNIST, KMNIST), as distributed: `train-images-idx3-ubyte`,

@@ -68,7 +68,7 @@ def _has_lone(values: np.ndarray) -> bool:
     return bool(np.any(there[1:-1] & ~there[:-2] & ~there[2:]))
 
 
-def _around(epochs: list) -> tuple[float, float]:
+def _around(epochs: list[Any]) -> tuple[float, float]:
     margin = max(0.5, 0.04 * (epochs[-1] - epochs[0]))
     return epochs[0] - margin, epochs[-1] + margin
 

@@ -15,7 +15,7 @@ FORMATS = ("png", "pdf", "svg")  # pixels, and two kinds in which lines and lett
 _RC = {"pdf.fonttype": 42, "svg.hashsalt": "fnn"}
 
 
-def save_figure(figure: Any, path: str | os.PathLike) -> Path:
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
     """Write a picture in the format that the suffix of its path names: .png, .pdf or .svg; the same bytes every time.
 
     Args:
@@ -46,7 +46,7 @@ def save_figure(figure: Any, path: str | os.PathLike) -> Path:
     return path
 
 
-def output_folder(path: str | os.PathLike) -> Path:
+def output_folder(path: str | os.PathLike[str]) -> Path:
     """A folder in which pictures can be written: made if missing, and tried. For the beginning of a program.
 
     Args:

@@ -189,7 +189,7 @@ def _tile_side(n: int, most: int) -> float:
     return min(0.9, (PAGE - 0.1) / min(n, most))
 
 
-def _row_of_tiles(band: Any, tiles: list, height: float, *, strip: bool) -> None:
+def _row_of_tiles(band: Any, tiles: list[Any], height: float, *, strip: bool) -> None:
     low, high = limits(tiles)
     total = height + _BAND
     for i, tile in enumerate(tiles):

@@ -1,6 +1,7 @@
 """Convolution layers: `ops.conv` and `ops.conv_transpose` with their parameters."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.nn import initializers
@@ -19,13 +20,13 @@ from fnn.core.errors import (
 from fnn.core.layer import Layer, Params, Spec, require_shape, shown, weights
 from fnn.core.lift import lift
 from fnn.layers.initial import he_normal, initial, require_initializers
+from fnn.layers.rank import with_rank
 from fnn.ops.pad import MODES
 from fnn.ops.window import (
     Ints,
     Padding,
     missing_axis,
     padding_given,
-    require_same_rank,
     sizes_given,
     sizes_of,
 )
@@ -230,13 +231,8 @@ def _options(
     padding = padding_given(name, padding, *names)
     if rank is not None:
         more["rank"] = (0,) * integer(name, "rank", rank, 1, 3, fix="use 1, 2 or 3, the number of spatial axes")
-    known = require_same_rank(name, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, **more)
-    if padding == "CAUSAL":
-        got = f"{known} spatial axes"
-        require(known in (None, 1), name, "CAUSAL padding in 1-D", got, "use SAME, or pairs (before, after)")
-        known = 1
-    if known is not None and isinstance(kernel_size, int):
-        kernel_size = (kernel_size,) * known
+    options = {"stride": stride, "padding": padding, "dilation": dilation, **more}
+    kernel_size = with_rank(name, "kernel_size", kernel_size, **options)
     return kernel_size, stride, padding, dilation
 
 
@@ -250,7 +246,7 @@ def _channels(name: str, features: int, groups: int) -> tuple[int, int]:
 
 def _layer(
     name: str,
-    apply: Callable,
+    apply: Callable[..., Any],
     features: int | None,
     groups: int | None,
     kernel_size: Ints,

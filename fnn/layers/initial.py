@@ -46,13 +46,15 @@ def he_normal() -> initializers.Initializer:
     return init
 
 
-def require_initializers(where: str, **functions: Callable) -> None:
+def require_initializers(where: str, **functions: Callable[..., Any]) -> None:
     """Refuse initialisers that cannot be called as `f(key, shape, dtype)`."""
     for name, f in functions.items():
         require_function(where, name, f, "key", "shape", "dtype")
 
 
-def initial(where: str, name: str, f: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def initial(
+    where: str, name: str, f: Callable[..., Any], key: jax.Array, shape: tuple[int, ...], dtype: Any
+) -> jax.Array:
     """`f(key, shape, dtype)`, which must be an array of that shape and dtype.
 
     Raises:

@@ -4,7 +4,8 @@ from fnn import ops
 from fnn.core.errors import require_flag
 from fnn.core.layer import Layer, shown
 from fnn.core.lift import lift
-from fnn.ops.window import Ints, Padding, padding_given, require_same_rank, sizes_given
+from fnn.layers.rank import with_rank
+from fnn.ops.window import Ints, Padding, padding_given, sizes_given
 
 
 @shown
@@ -57,5 +58,4 @@ def _options(where: str, window: Ints, stride: Ints | None, padding: Padding) ->
     window = sizes_given(where, "window", window)
     stride = None if stride is None else sizes_given(where, "stride", stride)
     padding = padding_given(where, padding, "VALID", "SAME", "CAUSAL")
-    require_same_rank(where, window=window, stride=stride, padding=padding)
-    return window, stride, padding
+    return with_rank(where, "window", window, stride=stride, padding=padding), stride, padding

@@ -68,8 +68,17 @@ def _activation(
         *[case(option, normal((2, 3, 4), 4.0), batched=False) for option in options],
     )
     refuses = ((lambda: globals()[name](jnp.arange(3)), f"{name} expected a floating-point x; got int32"), *refuses)
-    about = {"cases": cases, "storage": storage, "kinks": kinks, "refuses": refuses}
-    return Rule(name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, **about)
+    return Rule(
+        name=name,
+        forward=f,
+        fwd=fwd,
+        bwd=bwd,
+        reference=textbook,
+        cases=cases,
+        storage=storage,
+        kinks=kinks,
+        refuses=refuses,
+    )
 
 
 # jax.nn.relu and softplus have a custom_jvp, which is lost where `scan` is split into what is known and what is linear:
@@ -291,7 +300,7 @@ _gelu = _activation(
     saves="x",
     textbook=_gelu_textbook,
     options=(True, False),
-    refuses=((lambda: gelu(jnp.ones(3), approximate="tanh"), "True or False for approximate"),),
+    refuses=((lambda: gelu(jnp.ones(3), approximate="tanh"), "True or False for approximate"),),  # type: ignore[arg-type]
 )
 
 

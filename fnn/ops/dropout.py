@@ -91,7 +91,7 @@ rule = Rule(
     reference=_reference,
     refuses=(
         (lambda: dropout(jnp.ones((2, 3)), rate=1.5, key=jax.random.key(0)), r"a rate in \[0, 1\)"),
-        (lambda: dropout(jnp.ones((2, 3)), rate=0.5, key=3), "one random key"),
+        (lambda: dropout(jnp.ones((2, 3)), rate=0.5, key=jnp.zeros(3)), "one random key"),
     ),
     cases=(
         case(0.5, (8, 3), random_key()),

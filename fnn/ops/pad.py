@@ -60,11 +60,11 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
     require(x.ndim >= 3, "pad", "x of shape (N, *spatial, C)", x.shape, "add the axes that are missing")
     filled = all(possible(ge, n, 1) for n in x.shape[1:-1])
     require(filled, "pad", "spatial sizes >= 1", f"x of shape {x.shape}", "use a larger input")
-    amounts, pairs = pairs, pairs_of(pairs, x.ndim - 2)
-    if pairs is None:
+    each = pairs_of(pairs, x.ndim - 2)
+    if each is None:
         wanted = f"{x.ndim - 2} pairs (before, after) >= 0 for x {x.shape}"
-        raise InputError("pad", wanted, described(amounts), "give one pair a spatial axis")
-    for n, amounts in zip(x.shape[1:-1], pairs, strict=True):
+        raise InputError("pad", wanted, described(pairs), "give one pair a spatial axis")
+    for n, amounts in zip(x.shape[1:-1], each, strict=True):
         most = {"REFLECT": n - 1, "CIRCULAR": n, "REPLICATE": LARGEST}[mode]
         require(
             all(possible(le, amount, most) for amount in amounts),
@@ -73,8 +73,8 @@ def pad(x: jax.Array, pairs: Sequence[tuple[int, int]], *, mode: str) -> jax.Arr
             amounts,
             "pad less, or use a larger input",
         )
-    require_room("pad", (x.shape[0], *padded_sizes(x.shape[1:-1], pairs), x.shape[-1]), x.dtype)
-    return rule(PadSpec(pairs, mode), x)
+    require_room("pad", (x.shape[0], *padded_sizes(x.shape[1:-1], each), x.shape[-1]), x.dtype)
+    return rule(PadSpec(each, mode), x)
 
 
 def _forward(spec, x):

@@ -6,7 +6,7 @@ inputs and fits floor((n + p - e) / s) + 1 times (Dumoulin and Visin, 2016, http
 
 from collections.abc import Sequence
 from operator import ge, le
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class Axis(NamedTuple):
         """How many times the window fits."""
         return (self.padded - self.extent) // self.stride + 1
 
-    def input_of(self, output: int, tap: int) -> int:
+    def input_of(self, output: Any, tap: int) -> Any:
         """The input that an output takes at a tap; padding below 0 and from n on."""
         return output * self.stride + tap * self.dilation - self.low
 
@@ -89,8 +89,8 @@ def sizes_given(where: str, name: str, value: object, least: int = 1, rank: int 
       InputError: anything else.
     """
     n = index_of(value)
-    came = integers_of(value) if n is None else (n,)
-    ok = came is not None and all(least <= n <= LARGEST for n in came)
+    came = (integers_of(value) or ()) if n is None else (n,)
+    ok = all(least <= n <= LARGEST for n in came)
     ok = ok and (n is not None or (1 <= len(came) <= 3 if rank is None else len(came) == rank))
     many = "one a spatial axis" if rank is None else str(rank)
     require(ok, where, f"{name} >= {least}, one integer or {many}", described(value), f"pass {name}={least} or more")
@@ -104,8 +104,10 @@ def padding_given(where: str, padding: object, *names: str) -> Padding:
       InputError: anything else.
     """
     n = None if isinstance(padding, str) else index_of(padding)
-    if padding in names if isinstance(padding, str) else n is not None and 0 <= n <= LARGEST:
-        return padding if n is None else n
+    if isinstance(padding, str) and padding in names:
+        return padding
+    if n is not None and 0 <= n <= LARGEST:
+        return n
     pairs = pairs_of(padding, len(padding)) if isinstance(padding, Sequence) and 1 <= len(padding) <= 3 else None
     if pairs is None:
         expected = f"padding {', '.join(names)}, an integer >= 0, or a pair (before, after) >= 0 a spatial axis"
@@ -182,9 +184,8 @@ def pairs_of(came: object, rank: int) -> Pairs | None:
     """`rank` pairs (before, after) of integers >= 0 as a tuple of tuples; None if something else came."""
     if not isinstance(came, Sequence) or isinstance(came, str | bytes) or len(came) != rank:
         return None
-    pairs = tuple(integers_of(pair) for pair in came)
-    ok = all(pair is not None and len(pair) == 2 and all(_is_amount(n) for n in pair) for pair in pairs)
-    return pairs if ok else None
+    pairs = tuple((pair[0], pair[1]) for pair in map(integers_of, came) if pair is not None and len(pair) == 2)
+    return pairs if len(pairs) == rank and all(_is_amount(n) for pair in pairs for n in pair) else None
 
 
 def padded_sizes(sizes: Sizes, pads: Pairs) -> Sizes:
@@ -218,13 +219,12 @@ def useful_stride(stride: Sizes, sizes: Sizes, pads: Pairs, outputs: Sizes) -> S
 
 def integers_of(value: object) -> Sizes | None:
     """A sequence of integers, also as a NumPy or JAX array of one axis; None if something else came."""
-    known = isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer)
-    if known and value.ndim == 1 and jnp.issubdtype(value.dtype, jnp.integer):
-        value = value.tolist()
+    if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer):
+        value = value.tolist() if value.ndim == 1 and jnp.issubdtype(value.dtype, jnp.integer) else None
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return None
-    came = tuple(n if jax.export.is_symbolic_dim(n) else index_of(n) for n in value)
-    return None if any(n is None for n in came) else came
+    came: list[Any] = [n if jax.export.is_symbolic_dim(n) else index_of(n) for n in value]
+    return None if any(n is None for n in came) else tuple(came)
 
 
 def _is_amount(n: int) -> bool:

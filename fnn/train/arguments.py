@@ -35,7 +35,7 @@ def check_step(layer: Any, loss: Any, optimizer: Any, penalty: Any) -> None:
 
 def check_fit(
     step: Any, epochs: Any, first_epoch: Any, batches: Any, evaluate: Any, callbacks: Any
-) -> tuple[int, int, Callable, Callable | None, tuple[Callable, ...]]:
+) -> tuple[int, int, Callable[..., Any], Callable[..., Any] | None, tuple[Callable[..., Any], ...]]:
     """epochs, first_epoch, step, evaluate and callbacks of `fit`; the two functions check what they return, too."""
     require_function("fit", "step", step, "train_state", "batch")
     require_batches("fit", batches)
@@ -49,14 +49,14 @@ def check_fit(
     first_epoch = integer("fit", "first_epoch", first_epoch, 0, epochs, fix="count epochs from 0")
 
     @wraps(step)
-    def checked_step(train_state: Any, batch: Any) -> tuple:
+    def checked_step(train_state: Any, batch: Any) -> tuple[Any, ...]:
         came = step(train_state, batch)
         ok = isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], Mapping)
         expected, fix = "a step that returns (train_state, measures)", "use what fnn.train.make_step returns"
         require(ok, "fit", expected, described(came), fix)
         return came
 
-    def checked_evaluate(train_state: Any) -> Mapping:
+    def checked_evaluate(train_state: Any) -> Mapping[str, Any]:
         came = evaluate(train_state)
         expected, fix = "evaluate to return {name: number}", "return what fnn.train.evaluate returns"
         require(isinstance(came, Mapping), "fit", expected, described(came), fix)

@@ -43,7 +43,7 @@ def mean(values: jax.Array) -> jax.Array:
     return values.mean(dtype=wide_dtype(values))
 
 
-def named_functions(where: str, metrics: Any) -> tuple:
+def named_functions(where: str, metrics: Any) -> tuple[Any, ...]:
     """The items of `{name: function}`, a hashable tuple.
 
     Raises:
@@ -56,5 +56,5 @@ def named_functions(where: str, metrics: Any) -> tuple:
     return tuple(metrics.items())
 
 
-def _words(shapes: list) -> str:
+def _words(shapes: list[Any]) -> str:
     return str(shapes[0] if len(shapes) == 1 else shapes)

@@ -19,7 +19,7 @@ from fnn.train.tracing import at_once
 
 
 def evaluate(
-    layer: Layer, train_state: TrainState | Pair, batches: Iterable[tuple], metrics: Mapping[str, Measure]
+    layer: Layer, train_state: TrainState | Pair, batches: Iterable[tuple[Any, ...]], metrics: Mapping[str, Measure]
 ) -> dict[str, float]:
     """Mean of each metric over all examples of `batches`, the layer in evaluation mode.
 
@@ -63,7 +63,7 @@ def evaluate(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _measure(
-    layer: Layer, functions: tuple, n: int, params: Params, state: State, x: Any, labels: Any
+    layer: Layer, functions: tuple[Any, ...], n: int, params: Params, state: State, x: Any, labels: Any
 ) -> dict[str, jax.Array]:
     outputs, _ = layer.apply(params, state, x)
     return {name: measure("evaluate", name, f, outputs, labels, n) for name, f in functions}

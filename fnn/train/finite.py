@@ -23,8 +23,14 @@ _JOINED = 1 << 12  # arrays of fewer elements are looked at together: one fusion
 
 
 def update_if_finite(
-    advance: Callable, old: tuple, value: jax.Array, gradient: Any, state: Any, *, evaluates: Callable[[], bool]
-) -> tuple[tuple, jax.Array]:
+    advance: Callable[..., Any],
+    old: tuple[Any, ...],
+    value: jax.Array,
+    gradient: Any,
+    state: Any,
+    *,
+    evaluates: Callable[[], bool],
+) -> tuple[tuple[Any, ...], jax.Array]:
     """`advance(old, state, gradient)` where all is finite, else `old`; and () int32, what was not finite.
 
     Args:
@@ -45,19 +51,19 @@ def update_if_finite(
         pairs = zip(jax.tree.leaves(came), jax.tree.leaves(old), strict=True)
         return [jnp.where(jnp.isfinite(b), a, jnp.zeros_like(a)) if _inexact(a) else a for a, b in pairs]
 
-    def looked_at(old: tuple, came: tuple) -> list[tuple[int, jax.Array]]:
+    def looked_at(old: tuple[Any, ...], came: tuple[Any, ...]) -> list[tuple[int, jax.Array]]:
         params, state, opt_state = map(changed, came, old)
         if not evaluates():
             params = list(map(_part, params)) if whole_batch(*params) else params
             opt_state = [a if _inexact(a) and wide_dtype(a) != a.dtype else None for a in opt_state]
         return [(i, a) for i, a in enumerate([*slopes, *params, *state, *opt_state]) if a is not None]
 
-    def chosen(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
+    def chosen(old: tuple[Any, ...], *new: Any) -> tuple[tuple[Any, ...], jax.Array]:
         came = advance(old, *new)
         first = _first(looked_at(old, came))
         return jax.tree.map(partial(jnp.where, first == 0), came, old), first
 
-    def in_place(old: tuple, *new: Any) -> tuple[tuple, jax.Array]:
+    def in_place(old: tuple[Any, ...], *new: Any) -> tuple[tuple[Any, ...], jax.Array]:
         came = advance(old, *new)  # the compiler drops what of it is not looked at
         look = _Look(looked_at(old, came))
         if evaluates():
@@ -74,7 +80,7 @@ def update_if_finite(
     return jax.lax.platform_dependent(old, state, gradient, cpu=in_place, default=chosen)
 
 
-def verdict(old: tuple, number: int) -> str:
+def verdict(old: tuple[Any, ...], number: int) -> str:
     """In words, what `update_if_finite` returned for a state of this structure, and what may help."""
     params, state, opt_state = (
         [

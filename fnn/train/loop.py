@@ -59,9 +59,9 @@ class NonFiniteLoss(RuntimeError):  # noqa: N818
 
 
 def fit(
-    step: Callable,
+    step: Callable[..., Any],
     train_state: TrainState,
-    batches: Iterable[tuple],
+    batches: Iterable[tuple[Any, ...]],
     *,
     epochs: int = 1,
     first_epoch: int = 0,
@@ -159,7 +159,7 @@ class _Epoch:
         self.examples, self.sums, self.start, self.steps = 0, {}, time.perf_counter(), 0
         self.seconds = 0.0
 
-    def train(self, step: Callable, batches: Iterable, callbacks: Sequence) -> bool:
+    def train(self, step: Callable[..., Any], batches: Iterable[Any], callbacks: Sequence[Any]) -> bool:
         live, late, stop = self.live, None, False
         for batch in batches:
             live.train_state, measures = step(live.train_state, batch)
@@ -178,7 +178,7 @@ class _Epoch:
         self.seconds = time.perf_counter() - self.start
         return stop
 
-    def complete(self, evaluate: Callable | None) -> None:
+    def complete(self, evaluate: Callable[..., Any] | None) -> None:
         """Evaluate, and write the row of the history."""
         tests = evaluate(self.live.train_state) if evaluate else {}
         row = self.row({f"test_{name}": _number(name, value) for name, value in tests.items()})
@@ -202,7 +202,7 @@ class _Epoch:
     def _means(self) -> dict[str, float]:
         return {name: total / self.examples for name, total in self.sums.items()}
 
-    def _settle(self, number: int, batch: tuple, measures: dict[str, jax.Array]) -> None:
+    def _settle(self, number: int, batch: tuple[Any, ...], measures: dict[str, jax.Array]) -> None:
         """Wait for a step, refuse what is not finite, and add up its measures."""
         measures = {name: float(value) for name, value in jax.device_get(measures).items()}
         skipped = int(measures.pop("skipped", 0))

@@ -32,7 +32,7 @@ def measure(where: str, name: str, f: Measure, outputs: Any, labels: Any, n: int
     return mean(values)
 
 
-def penalty_of(where: str, penalty: Callable | None, params: Any) -> Any:
+def penalty_of(where: str, penalty: Callable[..., Any] | None, params: Any) -> Any:
     """() the penalty on these parameters, 0.0 where there is none.
 
     Raises:

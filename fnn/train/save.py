@@ -35,7 +35,7 @@ _NPY_ERRORS = (ValueError, TypeError, SyntaxError, OverflowError, EOFError, toke
 _AGAIN = "the file is damaged, or not one that save wrote: take another copy"
 
 
-def save(path: str | bytes | os.PathLike, tree: Any) -> None:
+def save(path: str | bytes | os.PathLike[str], tree: Any) -> None:
     """Write a tree of arrays to one file: parameters, a model state, a whole TrainState.
 
     It is written beside `path`, flushed to the disk and renamed: a save that fails, or that is killed, leaves the old
@@ -72,7 +72,7 @@ def save(path: str | bytes | os.PathLike, tree: Any) -> None:
         raise InputError("save", "a file that can be written", got, fix) from error
 
 
-def load(path: str | bytes | os.PathLike, like: Any = None, *, part: str = "") -> Any:
+def load(path: str | bytes | os.PathLike[str], like: Any = None, *, part: str = "") -> Any:
     """Read what `save` wrote, bit for bit, or one part of it.
 
     Args:
@@ -109,7 +109,7 @@ def load(path: str | bytes | os.PathLike, like: Any = None, *, part: str = "") -
     return build(tree, iter(leaves))
 
 
-def _read(path: Path, archive: zipfile.ZipFile, like: Any, part: str) -> tuple[Any, list, list[np.ndarray]]:
+def _read(path: Path, archive: zipfile.ZipFile, like: Any, part: str) -> tuple[Any, list[Any], list[np.ndarray]]:
     """The description of the tree, that of each leaf, and their bits, after all checks."""
     infos = {info.filename: info for info in archive.infolist()}
     size = path.stat().st_size
@@ -124,7 +124,7 @@ def _read(path: Path, archive: zipfile.ZipFile, like: Any, part: str) -> tuple[A
         raise _damaged(path, f"a description that is no JSON ({error})") from error
     if not isinstance(head, dict) or head.get("format") != _FORMAT:
         raise _damaged(path, "a description of another format")
-    leaves: list[tuple[str, dict]] = []
+    leaves: list[tuple[str, dict[str, Any]]] = []
     try:
         nodes = check(head.get("tree"), "", leaves)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -160,7 +160,7 @@ def _damaged(path: Path, reason: str) -> InputError:
     return InputError("load", "a file that save wrote", f"{shown(path)}: {reason}", _AGAIN)
 
 
-def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: dict) -> np.ndarray:
+def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: dict[str, Any]) -> np.ndarray:
     bits = np.dtype(np.uint16 if leaf["dtype"] == "bfloat16" else leaf["dtype"])
     shape = tuple(leaf["shape"])
     if math.prod(shape) * bits.itemsize > info.file_size:  # before anything of this size is asked for
@@ -179,7 +179,7 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, leaf: di
     return array.view(jnp.bfloat16) if leaf["dtype"] == "bfloat16" else array
 
 
-def _leaf(path: Path, array: np.ndarray, leaf: dict) -> Any:
+def _leaf(path: Path, array: np.ndarray, leaf: dict[str, Any]) -> Any:
     if leaf["number"]:
         return array.item() if array.shape == () else array
     if leaf["key"] is None:

@@ -71,14 +71,16 @@ def init_state(layer: Layer, optimizer: optax.GradientTransformation, key: jax.A
 class Step:
     """A compiled training step: `step(train_state, (x, labels)) -> (train_state, measures)`; `make_step` makes one."""
 
-    def __init__(self, layer: Layer, loss: Measure, optimizer: Any, penalty: Any, metrics: tuple, options: Any):
+    def __init__(
+        self, layer: Layer, loss: Measure, optimizer: Any, penalty: Any, metrics: tuple[Any, ...], options: Any
+    ):
         self._layer, self._loss, self._optimizer, self._penalty = layer, loss, optimizer, penalty
         self._metrics, self._options = metrics, options
         self._plain = jax.jit(self._update, donate_argnums=0)  # inside another jit, which refuses options
-        self._tuned: dict[tuple, Callable] = {}  # by compiler options
-        self._programs: dict[tuple, Callable] = {}  # by shapes, dtypes and shardings of the batch
+        self._tuned: dict[tuple[Any, ...], Callable[..., Any]] = {}  # by compiler options
+        self._programs: dict[tuple[Any, ...], Callable[..., Any]] = {}  # by shapes, dtypes and shardings of the batch
 
-    def __call__(self, train_state: TrainState, batch: tuple) -> tuple[TrainState, dict[str, jax.Array]]:
+    def __call__(self, train_state: TrainState, batch: tuple[Any, ...]) -> tuple[TrainState, dict[str, jax.Array]]:
         """Take one step; the arrays of train_state are donated."""
         args = _checked(train_state, batch)
         if not nothing_is_traced():
@@ -86,13 +88,13 @@ class Step:
         with placement(placement_of(args)):
             return self._program(*args)(*args)
 
-    def lower(self, train_state: TrainState, batch: tuple) -> jax.stages.Lowered:
+    def lower(self, train_state: TrainState, batch: tuple[Any, ...]) -> jax.stages.Lowered:
         """The program of a step on such a batch, which is not run."""
         args = _checked(train_state, batch)
         with placement(placement_of(args)):
             return self._program(*args).lower(*args)
 
-    def _program(self, train_state: TrainState, *batch: Any) -> Callable:
+    def _program(self, train_state: TrainState, *batch: Any) -> Callable[..., Any]:
         """The jitted update with the compiler options for a batch of these shapes, chosen at the first of them."""
         # The batch and the layer determine the shapes of the state; what differs between modes of gradients is small.
         leaves, where = jax.tree.leaves(batch), placement_of(train_state)
@@ -108,7 +110,9 @@ class Step:
             self._programs[key] = self._tuned[items]
         return self._programs[key]
 
-    def _objective(self, params: Params, state: State, x: Any, labels: Any, key: jax.Array) -> tuple[jax.Array, tuple]:
+    def _objective(
+        self, params: Params, state: State, x: Any, labels: Any, key: jax.Array
+    ) -> tuple[jax.Array, tuple[Any, ...]]:
         """The loss, and beside it the new model state and the metrics."""
         n = split_batch("step", (x, labels))[2]
         outputs, state = self._layer.apply(params, state, x, train=True, key=key)
@@ -135,7 +139,7 @@ class Step:
         # SAM's argument is grad_fn(params, i), Sophia's obj_fn.
         more = {"value": value, "grad": gradient, "value_fn": value_fn, "grad_fn": grad_fn, "obj_fn": value_fn}
 
-        def advance(old: tuple, state: State, gradient: Params) -> tuple:
+        def advance(old: tuple[Any, ...], state: State, gradient: Params) -> tuple[Any, ...]:
             updates, opt_state = updates_of(self._optimizer, gradient, old[2], old[0], more)
             return optax.apply_updates(old[0], updates), state, opt_state
 
@@ -206,7 +210,7 @@ def require_state(where: str, train_state: Any) -> None:
     require_alive(where, train_state, "a TrainState")
 
 
-def _checked(train_state: TrainState, batch: tuple) -> tuple:
+def _checked(train_state: TrainState, batch: tuple[Any, ...]) -> tuple[Any, ...]:
     require_state("step", train_state)
     x, labels, _ = split_batch("step", batch)
     return train_state, x, labels

@@ -47,7 +47,7 @@ def describe(tree: Any, path: str, arrays: list[np.ndarray]) -> Any:
     return {"kind": kinds.get(type(tree), type(tree).__name__), "names": names, "nodes": nodes}
 
 
-def _describe_leaf(leaf: Any, path: str, arrays: list[np.ndarray]) -> dict:
+def _describe_leaf(leaf: Any, path: str, arrays: list[np.ndarray]) -> dict[str, Any]:
     ok = isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
     ok = ok and not isinstance(leaf, np.ma.MaskedArray)  # its mask would be lost
     require(ok, "save", f"an array for {path}", type(leaf).__name__, "save arrays, numbers and None alone")
@@ -76,7 +76,7 @@ def _describe_leaf(leaf: Any, path: str, arrays: list[np.ndarray]) -> dict:
     return {"kind": "leaf", "dtype": name, "shape": list(array.shape), "key": key, "number": number}
 
 
-def check(node: Any, path: str, leaves: list) -> list[str]:
+def check(node: Any, path: str, leaves: list[Any]) -> list[str]:
     """Refuse what `describe` cannot have written; gather leaves, and the containers that need `like`."""
     kind = node["kind"]
     if kind == "none":
@@ -109,14 +109,14 @@ def part_of(path: Path, node: Any, part: str) -> tuple[Any, int]:
         require(name in names, "load", f"the part {part!r}", f"{shown(path)} without {name!r}", fix)
         i = names.index(name)
         for before in node["nodes"][:i]:
-            leaves: list = []
+            leaves: list[Any] = []
             check(before, "", leaves)
             first += len(leaves)
         node = node["nodes"][i]
     return node, first
 
 
-def compare(path: Path, described: list, like: Any) -> None:
+def compare(path: Path, described: list[Any], like: Any) -> None:
     """Name all leaves in which the file and `like` differ, at once."""
     want = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(like):

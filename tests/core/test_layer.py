@@ -114,7 +114,7 @@ def test_a_tuple_of_integers_is_a_shape_and_any_other_holds_inputs():
     ]:
         layer.init(KEY, x)
         assert seen[-1] == want
-    for x in ([2, 3], (2, 3.0), (2, "a"), {"a": 3}, ((2, 3), 4)):
+    for x in ([2, 3], (2, 3.0), (2, "a"), {"a": 3}, ((2, 3), 4), fnn.data.Data(2, 3)):
         with pytest.raises(fnn.InputError, match=r"init expected an array, a jax.ShapeDtypeStruct, a shape tuple"):
             layer.init(KEY, x)
 
@@ -215,3 +215,8 @@ def test_the_pair_of_a_layer_and_a_train_state_are_the_same_to_evaluate_activati
         for wrong in (now.params, (now.params,), (X, X), None):
             with pytest.raises(fnn.InputError, match=r"expected a TrainState, or a pair \(params, state\); got"):
                 call(wrong)
+
+
+def test_a_lambda_is_named_so_in_paths():
+    net = fnn.serial(fnn.lift(lambda params, x: x), fnn.lift(square))
+    assert [name for name, _ in net.children] == ["00_lambda", "01_square"]

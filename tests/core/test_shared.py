@@ -78,6 +78,15 @@ def test_what_looks_at_layers_sees_every_place_and_counts_parameters_once():
     assert fnn.check.compare(net, (params, state), (X, jnp.ones((4, 1))), fnn.squared_error)
 
 
+def test_a_composition_that_is_built_again_still_shares():
+    block = fnn.shared(fnn.dense(3))
+    net = fnn.serial(a=block, b=fnn.remat(block))
+    for again in (fnn.precision(net, "float32"), net.rebuild([fnn.dense(3), fnn.dense(3)])):
+        params, _ = again.init(KEY, X)
+        assert sorted(params) == ["a"]
+        assert_close(again.apply(params, {}, X)[0], net.apply(params, {}, X)[0])
+
+
 def test_repr_says_shared():
     assert repr(fnn.shared(fnn.dense(3))) == "dense(3, shared)"
 

@@ -211,6 +211,8 @@ def test_an_image_without_its_batch_axis_is_refused_where_the_layer_knows_its_ra
         (lambda: fnn.conv(4, 3, rank=4), "conv expected rank from 1 to 3; got 4; use 1, 2 or 3"),
         (lambda: fnn.conv(4, (3, 3), rank=1), "options for the same number of spatial axes; got {'kernel_size': 2, "),
         (lambda: fnn.conv(4, (3, 3), padding="CAUSAL"), "conv expected CAUSAL padding in 1-D; got 2 spatial axes"),
+        (lambda: fnn.max_pool((2, 2), padding="CAUSAL"), "max_pool expected CAUSAL padding in 1-D; got 2 spatial axes"),
+        (lambda: fnn.avg_pool(2, stride=(2, 1), padding="CAUSAL"), "avg_pool expected CAUSAL padding in 1-D"),
         (lambda: fnn.conv_transpose(4, 3, output_padding=1), "conv_transpose expected output_padding below (1,)"),
         (
             lambda: fnn.conv_transpose(4, 3, stride=(2, 1), output_padding=1),

@@ -44,8 +44,15 @@ def arguments(name, dtype):
 
 def layers():
     """Every public layer that has parameters, or none that depend on x, with the least options."""
-    needed = {"features": 2, "window": 2, "kernel_size": 2, "groups": 1, "rate": 0.5, "output_size": 2}
-    needed["filter"] = jnp.ones((2, 2))
+    needed = {
+        "features": 2,
+        "window": 2,
+        "kernel_size": 2,
+        "groups": 1,
+        "rate": 0.5,
+        "output_size": 2,
+        "filter": jnp.ones((2, 2)),
+    }
     for name, f in vars(fnn).items():
         module = getattr(f, "__module__", "")
         if inspect.isfunction(f) and module.startswith("fnn.layers") and not module.endswith("shape"):

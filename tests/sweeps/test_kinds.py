@@ -104,6 +104,8 @@ GOOD = {
     "wrap": lambda path, leaf, copies: leaf,
     "body": fnn.relu(),
     "place": "image",
+    "path": "01_dense",
+    "new": fnn.dense(3),
     "compute": "float32",
     "n": 2,
     "merge": sum,
@@ -156,6 +158,7 @@ WORDS = {
     "batch": "x",
     "batches": "x",
     "params": "array",
+    "path": "child",
 }
 # Functions that take any tree, or only pass values on.
 ANYTHING = {"decay_mask", "rules", "identity.init", "identity.apply", "check_all", "keep_memory", "save", "load"}
@@ -346,7 +349,7 @@ def test_numbers_of_numpy_and_jax_are_numbers(name, argument, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "argument", "value"), [n for n in NUMBERS if n[1] in ("window", "stride", "dilation")]
+    ("name", "argument", "value"), [n for n in NUMBERS if n[1] in ("window", "kernel_size", "stride", "dilation")]
 )
 def test_numbers_of_numpy_and_jax_are_numbers_in_tuples(name, argument, value):
     want, before = _program(name, argument, (value, value)), _compilations()

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: words that the parser does not understand (status 2), or `--help` (status 0).
     """
+    outcome: Outcome
     options = _parser().parse_args(argv)
     _two_devices()
     sys.path.insert(0, os.getcwd())  # for `--model`; a console script lacks it
@@ -130,7 +131,7 @@ def _refuse_options(options: argparse.Namespace) -> None:
 
 def _check_rules(options: argparse.Namespace) -> Suite:
     names = list(dict.fromkeys(options.rule or rules()))
-    start, parts = time.perf_counter(), {name: {} for name in names}
+    start, parts = time.perf_counter(), {name: dict[int, Suite]() for name in names}
     counts = {name: _cases_of(name, options.quick) for name in names}
     calls = [(name, i) for name, count in counts.items() for i in range(count)]
     how = {"skip": tuple(options.skip or ()), "dtype": options.dtype or "float32"}
@@ -145,7 +146,7 @@ def _check_rules(options: argparse.Namespace) -> Suite:
             show.rule_ends(suites[name])
         show.call_ends()
     return Suite(
-        "all rules" if not options.rule else "rules", tuple(map(suites.get, names)), time.perf_counter() - start
+        "all rules" if not options.rule else "rules", tuple(suites[name] for name in names), time.perf_counter() - start
     )
 
 

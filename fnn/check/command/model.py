@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.check.arrays import wide_types
 from fnn.check.model.audit import audit
 from fnn.check.model.compare import compare
 from fnn.check.report import Outcome, word_of, worst_of
@@ -56,7 +57,7 @@ def check_model(
       InputError: no such model, or one that cannot be run.
     """
     where = f"--model {name}"
-    with jax.enable_x64(dtype == "float64" or jax.config.jax_enable_x64):
+    with wide_types(dtype == "float64"):
         thing = _find(where, name)
         if isinstance(thing, Layer):
             thing = _with_batch(where, thing, shape, dtype or "float32", seed)
@@ -67,7 +68,7 @@ def check_model(
         try:
             params, state, batch = (_cast(tree, dtype) for tree in arrays) if dtype else arrays
             comparison = compare(layer, (params, state), batch, loss, key=key, seed=seed, tolerance=tolerance)
-            parts = [comparison]
+            parts: list[Outcome] = [comparison]
             if not comparison:
                 audited = audit(layer, (params, state), batch, loss, key=key)
                 parts += [] if audited else [audited]  # it sees what hand and automatic do not share
@@ -107,14 +108,14 @@ def _with_batch(where: str, layer: Layer, shape: tuple[int, ...] | None, dtype: 
         params, state, y = layer.init_spec(jax.random.key(seed), x)
     except Exception as error:
         raise _refusal(where, f"a Layer that takes {shape}", error) from error
-    sizes = getattr(y, "shape", ())
+    sizes: tuple[int, ...] = getattr(y, "shape", ())
     fix = "return (layer, params, state, batch, loss) from a function"
     require(len(sizes) > 1 and sizes[-1] > 0, where, "logits (N, ..., classes) as output", y, fix)
     labels = jnp.asarray(rng.integers(0, sizes[-1], sizes[:-1]), jnp.int32)
     return layer, params, state, (x, labels), softmax_cross_entropy
 
 
-def _refusal(where: str, expected: str, error: Exception) -> InputError:
+def _refusal(where: str, expected: str, error: BaseException) -> InputError:
     return InputError(where, expected, f"{type(error).__name__}: {error}", "mend it, or name another")
 
 

@@ -185,9 +185,9 @@ class _Part:
         def stack(leaf: Any) -> Any:
             return leaf.reshape(self.copies, *leaf.shape[axes:])
 
-        free, data = (params, cotangents), (seen.x, seen.state, seen.key)
+        both: Any = (params, cotangents), (seen.x, seen.state, seen.key)
         self.stacked = axes > 0
-        self.free, self.data = jax.tree.map(stack, (free, data)) if self.stacked else (free, data)
+        self.free, self.data = jax.tree.map(stack, both) if self.stacked else both
         self.differentiable = bool(seen.y) and bool(jax.tree.leaves(params) or split(seen.x)[0])
 
     def _function(self, data: tuple) -> tuple[Callable, list]:

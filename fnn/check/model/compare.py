@@ -182,8 +182,8 @@ class _Differences:
             self.trouble = first_line(error)
             return NOTHING
         found = slope_of(np.asarray(values, np.float64)[0], steps, EPS64)
-        sides = sorted((float(found.left), float(found.right)))
-        return Difference(float(found.value), float(found.error), *sides, bool(found.kink))
+        low, high = sorted((float(found.left), float(found.right)))
+        return Difference(float(found.value), float(found.error), low, high, bool(found.kink))
 
 
 def _with_differences(numbers: _Differences, i: int, leaf: Leaf, judged: Judged) -> tuple[Leaf, list[Finding]]:
@@ -202,7 +202,7 @@ def _blamed(numbers: _Differences, i: int, leaf: Leaf, judged: Judged, finding: 
     """Of two gradients that differ, which one do differences contradict at the worst entry?"""
     leaf, here = _at_worst(numbers, i, leaf, judged)
     culprit = "hand" if judged.wrong == "dtype" else ""
-    if not culprit:
+    if not culprit and judged.hand is not None:
         hand, auto = (float(v[leaf.worst]) for v in (judged.hand, judged.truth))
         _, culprit = verdict_on(hand, auto, here, judged.rounding, beyond=True, free=False)
     detail = f"{finding.detail}; {_BLAME[culprit]}"

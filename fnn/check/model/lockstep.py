@@ -128,7 +128,7 @@ class Lockstep:
             used = f"at most {100 * most:.2g} % of a limit was used"
             kinks = f"\nRounding was carried across a kink at steps {self.magnified}." if self.magnified else ""
             return f"Hand and automatic gradients train in lockstep over {len(self.steps)} steps; {used}.{kinks}"
-        step = self.steps[self.apart - 1]
+        step = self.steps[(self.apart or 1) - 1]
         if not math.isfinite(step.loss):
             return f"The loss of step {step.step} is {step.loss}: nothing can be compared; lower the learning rate."
         if step.share <= 1:
@@ -177,8 +177,8 @@ def lockstep(
     steps = integer("lockstep", "steps", steps, fix="leave it at 50")
     factor = real("lockstep", "factor > 0", factor, lambda f: f > 0, "leave it at 30")
     stream = itertools.islice(_stream(batches), steps)
-    first = next(stream, None)
-    require(first is not None, "lockstep", "at least one batch", "none", "pass a list of batches (x, labels)")
+    first: tuple = next(stream, ())
+    require(len(first) > 0, "lockstep", "at least one batch", "none", "pass a list of batches (x, labels)")
     x, _, n = split_batch("lockstep", first)
     start = init_state(layer, optimizer, key, x)
     require(len(jax.tree.leaves(start.params)) > 0, "lockstep", "a model with parameters", "none", "add some")
@@ -192,7 +192,7 @@ def lockstep(
     runs = {name: jax.tree.map(jnp.copy, start) for name in ("hand", "auto", "noisy")}
     if noise == "ulp":
         runs["noisy"] = runs["noisy"]._replace(params=nudged(runs["noisy"].params))
-    floors, loss_floor, largest, done, magnified = {}, 0.0, 0.0, [], []
+    floors, loss_floor, largest, done, magnified = dict[str, float](), 0.0, 0.0, [], []
     for number, batch in enumerate(itertools.chain([first], stream), 1):
         before = jax.tree.map(jnp.copy, runs["hand"])
         losses, params = _advance(updates, runs, batch, number if noise == "order" else None)

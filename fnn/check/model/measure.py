@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.arrays import is_float, nudge, path_of, widen
+from fnn.check.arrays import is_float, nudge, path_of, wide_types, widen
 from fnn.check.finding import Finding, Leaf, first_line
 from fnn.check.tolerance import EPS64, MODEL, eps_of, gap, largest, largest_gap, movement, rounding
 from fnn.check.verdict import leaf_of
@@ -143,9 +143,10 @@ class Measured:
         eps = max(eps_of(dtype), self._coarse)
         coarse = max(rounding(eps, peak, noise, MODEL) + float(jnp.finfo(dtype).tiny), room)
         error, bad = (largest_gap(v, t) if finite else np.inf for v in (h, a))
-        error64 = 0.0 if hand64 is None else largest_gap(hand64, t) if finite else np.inf
+        fine64 = t if hand64 is None else hand64
+        error64 = largest_gap(fine64, t) if finite or hand64 is None else np.inf
         if not error64 <= sharp:
-            wrong, seen, limit, who = "float64", error64, sharp, hand64
+            wrong, seen, limit, who = "float64", error64, sharp, fine64
         else:
             is_wrong = not (error <= max(coarse, _AS_BAD * bad) and np.isfinite(bad))
             wrong, seen, limit, who = ("dtype" if is_wrong else ""), error, coarse, h
@@ -182,6 +183,6 @@ class Measured:
         return [np.asarray(leaf, np.float64) for leaf in self._run({}, *there, wide=self.wide)]
 
     def _run(self, mode: Mapping[str, str] | str, free: Any, data: Any, wide: bool = False) -> list[np.ndarray]:
-        with jax.enable_x64(wide or jax.config.jax_enable_x64), gradients("auto"), gradients(mode):
+        with wide_types(wide), gradients("auto"), gradients(mode):
             f = self._f if mode else self._auto
             return [np.asarray(leaf) for leaf in jax.tree.leaves(f(free, data))]

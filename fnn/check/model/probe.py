@@ -66,7 +66,7 @@ class Probed:
         del copies
         self.leaves[path] = leaf
 
-        def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, Seen]:
+        def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, Any]:
             y, _ = leaf.apply(params, state, x, train=train, key=key)
             values = list(map(jnp.asarray, split(y)[0]))
             return y, Seen(x, state, key, values, path, tuple(map(jnp.ndim, values)))
@@ -76,7 +76,7 @@ class Probed:
     def _probe(self, path: str, leaf: Layer, copies: int) -> Layer:
         watched = self._watch(path, leaf, copies)
 
-        def apply(slot: Any, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, Seen]:
+        def apply(slot: Any, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, Any]:
             y, seen = watched.apply(slot[PARAMS], state, x, train=train, key=key)
             values, join = split(y)
             return join([v + p.astype(jnp.result_type(v)) for v, p in zip(values, slot[PROBE], strict=True)]), seen

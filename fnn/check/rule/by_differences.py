@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fnn.check.finding import Finding
+from fnn.check.finding import Finding, Verdict
 from fnn.check.rule.numeric import Measure, Numeric
 from fnn.check.rule.subject import Arrays, Subject
 from fnn.check.tolerance import Row, conclude, largest
@@ -155,10 +155,9 @@ def no_slope(check: str, paths: list[str]) -> Iterator[Finding]:
 
 def _unjudged(subject: Subject, check: str, paths: list[str]) -> Iterator[Finding]:
     if paths:
-        verdict = "note" if subject.has_auto else "CANNOT"
-        yield Finding(
-            check, verdict, ", ".join(dict.fromkeys(paths)), "the differences have no limit: not differentiable here"
-        )
+        verdict: Verdict = "note" if subject.has_auto else "CANNOT"
+        where = ", ".join(dict.fromkeys(paths))
+        yield Finding(check, verdict, where, "the differences have no limit: not differentiable here")
 
 
 def _basis(subject: Subject, outputs: int) -> Iterator[Arrays]:

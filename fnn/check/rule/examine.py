@@ -130,7 +130,7 @@ def _hints(numeric: Numeric, findings: list[Finding], wanted: set[str]) -> list[
     peaks = dict(zip(numeric.subject.paths, sizes, strict=True))
     slight = [f for f in wrong if f.leaf in peaks and f.error is not None and f.error <= _SLIGHT * peaks[f.leaf]]
     if wrong and len(slight) == len(wrong):
-        share = max(f.error / peaks[f.leaf] for f in slight if peaks[f.leaf])
+        share = max((f.error or 0.0) / peaks[f.leaf] for f in slight if peaks[f.leaf])
         detail = f"wrong by {share:.0e} of the largest entry: if that is how exactly f is solved, pass tolerance="
         return [Finding(slight[0].check, "note", detail=detail)]
     return []

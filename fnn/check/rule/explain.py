@@ -96,7 +96,7 @@ class Explanation:
             for who, one in (("by hand", self.hand), ("automatic", self.auto))
         ]
         if side >= _NARROWEST and max(len(line) for column in columns for line in column) <= side:
-            parts += _beside(*columns, side)
+            parts += _beside(columns[0], columns[1], side)
         else:
             for who, one in (("by hand", self.hand), ("automatic", self.auto)):
                 parts += [f"backward, {who}", str(one), "", *_lines(one.jaxpr, width), ""]
@@ -127,7 +127,7 @@ def explain(name: str | Rule, *, case: int = 0) -> Explanation:
     n = index_of(case)
     ok = n is not None and 0 <= n < count
     require(ok, "explain", f"a case of {rule.name!r} from 0 to {count - 1}", described(case), "choose another case")
-    chosen = rule.cases[n]
+    chosen = rule.cases[n or 0]
     args = chosen.sample(0)
     outputs = jax.eval_shape(partial(rule.forward, chosen.spec), *args)
     return Explanation(
@@ -149,7 +149,7 @@ def _formula(rule: Rule) -> str:
         return "(none: state the formula in the docstring of the rule's module)"
     other = re.search(r"formula\s+of\s+`(fnn\.[\w.]+)`", text)
     shared = inspect.getdoc(sys.modules[other[1]]) if other and other[1] in sys.modules else None
-    return f"{text}\n\n{other[1]}: {shared}" if shared else text
+    return f"{text}\n\n{other[1]}: {shared}" if other and shared else text
 
 
 def _shapes(rule: Rule, args: list, outputs: Any) -> dict[str, str]:

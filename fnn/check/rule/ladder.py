@@ -20,7 +20,7 @@ _NOTHING = 1e-12  # a relative error so small needs not fall any further
 
 def check_precision(numeric: Numeric) -> Iterator[Finding]:
     """Outputs and gradients in each precision against float64 at the same rounded point."""
-    subject, errors = numeric.subject, {}
+    subject, errors = numeric.subject, dict[str, dict[str, float]]()
     rows: list[tuple[str, Row]] = []
     more = [GIVEN] if _unusual(subject) else []
     if subject.strict and not numeric.quick:

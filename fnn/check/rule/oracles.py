@@ -98,11 +98,11 @@ def check_adjoint(numeric: Numeric) -> Iterator[Finding]:
         here = grads[i].astype(np.float64) * v[i]
         # Terms as large as the outputs may have cancelled on the way.
         sizes = float(np.abs(here).sum()) + sum(float(np.abs(t).sum()) for t in there) + outputs
-        error = abs(float(here.sum()) - sum(float(t.sum()) for t in there))
+        off = abs(float(here.sum()) - sum(float(t.sum()) for t in there))
         limit = subject.limit(grads[i], sizes, noise[i])
-        free = subject.strict or not numeric.meets_kink(i, error > limit)
+        free = subject.strict or not numeric.meets_kink(i, off > limit)
         if free and grads[i].size:
-            rows.append(Row(path, np.inf if np.isnan(error) else error, limit, "<v, J' dy> against <J v, dy>"))
+            rows.append(Row(path, np.inf if np.isnan(off) else off, limit, "<v, J' dy> against <J v, dy>"))
     yield from conclude("adjoint", rows, "every leaf is empty or lies at kinks")
 
 
@@ -166,7 +166,7 @@ def check_exact(numeric: Numeric) -> Iterator[Finding]:
         for w, n in zip(wide, narrow, strict=True)
         for a, b in zip(n, w, strict=True)
     )
-    if not same or not all(_dyadic(a) for part in wide for a in part):
+    if wide is None or not same or not all(_dyadic(a) for part in wide for a in part):
         yield Finding("exact", "skip", detail="not exact at integers: it rounds")
         return
     hand = subject.pull("hand", GIVEN, floats, dy)

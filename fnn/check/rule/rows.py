@@ -45,7 +45,7 @@ def _row(
         return leaf
     # A registered rule follows the convention of its plain form.
     beyond, free = not leaf.absolute <= limit, not subject.strict
-    verdict, culprit = verdict_on(leaf.hand, leaf.auto, seen, limit, beyond=beyond, free=free)
+    verdict, culprit = verdict_on(float(hand[leaf.worst]), leaf.auto, seen, limit, beyond=beyond, free=free)
     if beyond and verdict == "DIFFER" and not seen.known:
         culprit = "hand"  # JAX's derivative of the plain form is presumed right
     numeric = seen.value if seen.known or seen.kink else None

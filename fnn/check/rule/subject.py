@@ -22,6 +22,7 @@ from fnn.core.rule import gradients
 
 Arrays = tuple[np.ndarray, ...]
 Pair = tuple[Arrays, Arrays]  # outputs and gradients
+Noise = tuple[tuple[float, ...], tuple[float, ...]]  # a number for each array of these
 
 LADDER = ("bfloat16", "float32", "float64")
 GIVEN = "given"
@@ -140,7 +141,7 @@ class Subject:
         return self.compiled and any(eqn.primitive.name == "while" for eqn in equations(self.program.jaxpr))
 
     @functools.cached_property
-    def unsolved(self) -> Pair | None:
+    def unsolved(self) -> Noise | None:
         """How far a user's iterative solver is from its limit: what a few more iterations do to each result.
 
         None where no loop is, and where loops do not converge: they count.
@@ -230,7 +231,7 @@ class Subject:
         mode = "auto" if self.has_auto else "hand"
         return self.pull(mode, self.fine, self.refined(self.at(dtype)), self.cotangents(0, self.fine))
 
-    def _noise(self, dtype: str) -> Pair:
+    def _noise(self, dtype: str) -> Noise:
         """How far outputs and gradients move when every input moves by one rounding: largest change of each leaf."""
         mode = "auto" if self.has_auto else "hand"
         floats = self.refined(self.at(dtype))
@@ -244,13 +245,14 @@ class Subject:
         # A jump across a kink is no rounding: what moves further than the worst conditioned code is cut off.
         most = np.sqrt(max(epsilons, default=0.0)) * max(map(largest, (*center[0], *center[1], *dy)), default=0.0)
         unsolved = self.unsolved or tuple((0.0,) * len(part) for part in center)
-        return tuple(
+        outputs, slopes = (
             tuple(
                 max(min(most, largest(movement(c, [m[part][i] for m in moved]))), unsolved[part][i])
                 for i, c in enumerate(center[part])
             )
             for part in (0, 1)
         )
+        return outputs, slopes
 
     def _sweeper(self, further: bool) -> Callable:
         f = self.functions["hand"]

@@ -10,8 +10,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from fnn.check.arrays import pull
-from fnn.check.finding import Finding, first_line
+from fnn.check.finding import Finding, Verdict, first_line
 from fnn.check.rule.numeric import Numeric
+from fnn.check.rule.oracles import program_of
 from fnn.check.rule.subject import GIVEN, Arrays, Subject
 from fnn.check.tolerance import Row, conclude, largest, largest_gap
 from fnn.core.placement import Placement, placement
@@ -31,11 +32,11 @@ def check_jit(numeric: Numeric) -> Iterator[Finding]:
     compiled = subject.gradients("hand", GIVEN)
     yield from _conclude("jit", numeric, compiled, eager, "compiled against op by op")
     point = subject.given, subject.cotangents(0, GIVEN)
-    programs = {}
+    programs = set()
     for where in get_args(Placement):
         with placement(where):
-            programs[where] = str(jax.make_jaxpr(pull(subject.functions["hand"]))(*point))
-    if len(set(programs.values())) > 1:
+            programs.add(subject.in_precision(GIVEN, program_of, subject))
+    if len(programs) > 1:
         with placement("sharded"):
             elsewhere = subject.pull("hand", GIVEN, *point)
         yield from _conclude("jit", numeric, elsewhere, compiled, "as for a batch on several devices")
@@ -85,7 +86,7 @@ def check_shard_map(numeric: Numeric) -> Iterator[Finding]:
     points = points[0], (points[1][0], *points[0][1:])
     each = [subject.pull("hand", GIVEN, *one) for one in zip(points, dys, strict=True)]
     gradients = [np.stack([grads[0] for _, grads in each])]
-    gradients += [sum(grads[i].astype(np.float64) for _, grads in each) for i in range(1, len(subject.given))]
+    gradients += [np.sum([grads[i].astype(np.float64) for _, grads in each], 0) for i in range(1, len(subject.given))]
     gradients = [g.astype(a.dtype) for g, a in zip(gradients, subject.given, strict=True)]
     mesh = jax.make_mesh((2,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
     split, whole = PartitionSpec("devices"), PartitionSpec()
@@ -157,7 +158,7 @@ def check_cotangents(numeric: Numeric) -> Iterator[Finding]:
     if scalars:  # a Python number has a weak type, and so has its gradient
 
         def weak(*numbers: Any) -> tuple:
-            floats = list(subject.given)
+            floats: list[Any] = list(subject.given)
             for i, number in zip(scalars, numbers, strict=True):
                 floats[i] = jnp.asarray(number)
             return pull(f)(tuple(floats), args[1])
@@ -220,8 +221,8 @@ def _by_differences(check: str, numeric: Numeric, args: tuple) -> Iterator[Findi
     unsolved = subject.unsolved[1] if subject.unsolved else (0.0,) * len(up)
     peaks = [max(largest(a) * 1e-16 / h, n, u / h) for a, n, u in zip(up, noise, unsolved, strict=True)]
     run = subject.jit(_jvp_of_grad(subject.functions["hand"]))
-    found = _try(check, numeric, lambda: subject.run(subject.fine, run, *args), want, "against differences", peaks)
-    found = list(found)
+    tried = _try(check, numeric, lambda: subject.run(subject.fine, run, *args), want, "against differences", peaks)
+    found = list(tried)
     if any(finding.verdict == "FAIL" for finding in found) and any(map(numeric.meets_kink, range(len(x)))):
         found = [Finding(check, "note", detail="the point lies at kinks, where second derivatives do not exist")]
     yield from found
@@ -234,7 +235,7 @@ def _try(
     try:
         got = run()
     except Exception as error:
-        verdict = "FAIL" if numeric.subject.strict else "note"
+        verdict: Verdict = "FAIL" if numeric.subject.strict else "note"
         yield Finding(check, verdict, detail=f"{detail + ': ' if detail else ''}not supported: {first_line(error)}")
         return
     yield from _conclude(check, numeric, got, want, detail, noise)
@@ -246,12 +247,13 @@ def _conclude(
     subject = numeric.subject
     got, want = jax.tree.leaves(got), jax.tree.leaves(want)
     first = check not in ("grad_of_grad", "jvp_of_grad")
-    if noise is None:
-        noise = [*subject.noise(GIVEN)[0], *subject.noise(GIVEN)[1]][-len(want) :] if first else [0.0] * len(want)
+    if noise is None and first:
+        noise = [*subject.noise(GIVEN)[0], *subject.noise(GIVEN)[1]][-len(want) :]
+    noises = [0.0] * len(want) if noise is None else noise
     names = list(subject.paths)
     names = [f"output {i}" for i in range(len(want) - len(names))] + names if first else names * 2
     rows = []
-    for name, g, w, n in zip(names, got, want, noise, strict=False):
+    for name, g, w, n in zip(names, got, want, noises, strict=False):
         if g.shape != w.shape or g.dtype != w.dtype:
             yield Finding(check, "FAIL", name, f"{g.dtype}{g.shape} instead of {w.dtype}{w.shape}")
             return

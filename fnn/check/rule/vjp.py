@@ -81,9 +81,14 @@ def check_vjp(
     wanted = _wanted("check_vjp", checks, skip, quick)
     ok = seconds is None or (is_number(seconds) and seconds > 0)
     require(ok, "check_vjp", "seconds > 0", repr(seconds), "pass a number, or None for no limit")
-    name = name or getattr(f, "__name__", type(f).__name__)
+    name = name or str(getattr(f, "__name__", type(f).__name__))
     auto = reference if reference is not None else f
-    options = {"checks": wanted, "seed": seed, "quick": quick, "tolerance": allowed("check_vjp", tolerance)}
+    options: dict[str, Any] = {
+        "checks": wanted,
+        "seed": seed,
+        "quick": quick,
+        "tolerance": allowed("check_vjp", tolerance),
+    }
     return examine(name, f, args, auto=auto, dissolve=True, reference=reference, seconds=seconds, **options)
 
 
@@ -134,8 +139,8 @@ def check_rule(
     """
     rule, start = rule_of("check_rule", name), time.perf_counter()
     count = len(rule.cases)
-    numbers = range(count) if cases is None else _each(cases)
-    numbers = None if numbers is None else [index_of(i) for i in numbers]
+    given = range(count) if cases is None else _each(cases)
+    numbers: list[Any] = [index_of(i) for i in given or ()]
     ok = bool(numbers) and all(i is not None and 0 <= i < count for i in numbers)
     require(ok, "check_rule", f"a list of case numbers below {count}", described(cases), "choose others: cases=[0, 2]")
     ok = dtype in DTYPES
@@ -177,7 +182,14 @@ def check_all(
     require(bool(chosen), "check_all", "a list of rules, one at least", described(names), "leave names out for all")
     start, suites = time.perf_counter(), []
     checks, skip = checks if checks is None else _each(checks), _each(skip)  # each rule reads them anew
-    options = {"checks": checks, "skip": skip, "dtype": dtype, "seed": seed, "quick": quick, "tolerance": tolerance}
+    options: dict[str, Any] = {
+        "checks": checks,
+        "skip": skip,
+        "dtype": dtype,
+        "seed": seed,
+        "quick": quick,
+        "tolerance": tolerance,
+    }
     for name in chosen:
         suites.append(check_rule(name, **options))
         if progress is not None:
@@ -242,7 +254,7 @@ def _wanted(where: str, checks: Any, skip: Any, quick: bool) -> tuple[str, ...]:
     return left
 
 
-def _each(names: Any) -> list | None:
+def _each(names: Any) -> Any:
     """What was passed as a list; one name, or rule, by itself as a list of it; None for what is neither."""
     if isinstance(names, str | Rule):
         return [names]

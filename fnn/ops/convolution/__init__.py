@@ -55,18 +55,18 @@ def conv(
      [2. 4. 3.]
      [2. 3. 4.]]
     """
-    stride, dilation, groups = _check("conv", x, kernel, bias, stride, dilation, groups)
+    strides, dilations, groups = _check("conv", x, kernel, bias, stride, dilation, groups)
     window = kernel.shape[:-2]
     if isinstance(padding, str) and padding in MODES:
-        pairs = pad_pairs("conv", "SAME", x.shape[1:-1], window, stride, dilation)
+        pairs = pad_pairs("conv", "SAME", x.shape[1:-1], window, strides, dilations)
         x, padding = pad(x, pairs, mode=padding), "VALID"
     sizes = x.shape[1:-1]
-    pairs = pad_pairs("conv", padding, sizes, window, stride, dilation)
-    outputs = output_sizes("conv", sizes, window, stride, dilation, pairs)
+    pairs = pad_pairs("conv", padding, sizes, window, strides, dilations)
+    outputs = output_sizes("conv", sizes, window, strides, dilations, pairs)
     require_room("conv", (x.shape[0], *padded_sizes(sizes, pairs), x.shape[-1]), x.dtype)
     require_room("conv", (x.shape[0], *outputs, kernel.shape[-1]), x.dtype)
-    stride = useful_stride(stride, sizes, pairs, outputs)
-    return conv_rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
+    strides = useful_stride(strides, sizes, pairs, outputs)
+    return conv_rule(ConvSpec(sizes, strides, pairs, dilations, groups), x, kernel, bias)
 
 
 def conv_transpose(
@@ -108,20 +108,20 @@ def conv_transpose(
     (1, 7, 5)
     """
     name = "conv_transpose"
-    stride, dilation, groups = _check(name, x, kernel, bias, stride, dilation, groups)
+    strides, dilations, groups = _check(name, x, kernel, bias, stride, dilation, groups)
     window, inputs = kernel.shape[:-2], x.shape[1:-1]
     extra = sizes_of(name, "output_padding", output_padding, len(window), least=0)
-    room = tuple(max(s, d) for s, d in zip(stride, dilation, strict=True))
+    room = tuple(max(s, d) for s, d in zip(strides, dilations, strict=True))
     require(
         all(e < r for e, r in zip(extra, room, strict=True)), name, f"output_padding below {room}", extra, "use less"
     )
-    extents = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
-    full = tuple((n - 1) * s + e for n, s, e in zip(inputs, stride, extents, strict=True))
+    extents = [(f - 1) * d + 1 for f, d in zip(window, dilations, strict=True)]
+    full = tuple((n - 1) * s + e for n, s, e in zip(inputs, strides, extents, strict=True))
     require_room(name, (x.shape[0], *full, kernel.shape[-1]), x.dtype)
     same = isinstance(padding, str) and padding == "SAME"
     if same:
         # A window below the stride leaves gaps: zeros at the end, where the convolution that this undoes reads nothing.
-        crop = [e - s for e, s in zip(extents, stride, strict=True)]
+        crop = [e - s for e, s in zip(extents, strides, strict=True)]
         pairs = tuple((max(c, 0) // 2, c - max(c, 0) // 2) for c in crop)
     else:
         require(
@@ -131,14 +131,14 @@ def conv_transpose(
             described(padding),
             "use one of these",
         )
-        pairs = pad_pairs(name, padding, inputs, window, stride, dilation)
+        pairs = pad_pairs(name, padding, inputs, window, strides, dilations)
     sizes = tuple(n - low - high for n, (low, high) in zip(full, pairs, strict=True))
     if output_shape is not None:
         alone = not any(extra)
         require(alone, name, "output_shape or output_padding", "both", "leave output_padding out")
-        first = tuple(n - s + 1 if same else n for n, s in zip(sizes, stride, strict=True))
+        first = tuple(n - s + 1 if same else n for n, s in zip(sizes, strides, strict=True))
         wanted = sizes_of(name, "output_shape", output_shape, len(window))
-        _require_reachable(wanted, first, stride, inputs)
+        _require_reachable(wanted, first, strides, inputs)
         if same:  # as the convolution pads an input of this size
             cut = [jax.core.max_dim(f - n, 0) for f, n in zip(full, wanted, strict=True)]
             pairs = tuple((c // 2, c - c // 2) for c in cut)
@@ -150,7 +150,7 @@ def conv_transpose(
     # In the convolution from output to input, output_padding is padding that the last window does not reach.
     pairs = tuple((low, high - e) for (low, high), e in zip(pairs, extra, strict=True))
     require_room(name, (x.shape[0], *sizes, kernel.shape[-1]), x.dtype)
-    return transpose_rule(ConvSpec(sizes, stride, pairs, dilation, groups), x, kernel, bias)
+    return transpose_rule(ConvSpec(sizes, strides, pairs, dilations, groups), x, kernel, bias)
 
 
 def _require_reachable(wanted, first, stride, inputs):

@@ -52,15 +52,15 @@ def kernel_gradient(dense: Product, spec: ConvSpec, x: jax.Array, dy: jax.Array,
     return _each(blocks, block, x, dy)
 
 
-def _each(blocks: int, run: Callable[..., jax.Array], a: jax.Array, b: jax.Array) -> jax.Array:
-    """`run` on each pair of blocks of the last axes, results side by side: many in a loop, so that it is compiled once.
+def _each(blocks: int, product: Callable[..., jax.Array], a: jax.Array, b: jax.Array) -> jax.Array:
+    """`product` of each pair of blocks of the last axes, results side by side: many in a loop, which is compiled once.
 
     Not where the batch may be split among devices. Inside, no implementation is forced: that was this one.
     """
 
-    def run(x: jax.Array, y: jax.Array, inner: Callable[..., jax.Array] = run) -> jax.Array:
+    def run(x: jax.Array, y: jax.Array) -> jax.Array:
         with forced(""):
-            return inner(x, y)
+            return product(x, y)
 
     if blocks < MANY or not whole_batch(a):
         return jnp.concatenate([run(_part(a, blocks, i), _part(b, blocks, i)) for i in range(blocks)], axis=-1)

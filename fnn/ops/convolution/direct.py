@@ -9,7 +9,7 @@ d and padding l in front:
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -107,7 +107,8 @@ def _canonical(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> 
     places = range(1, x.ndim - 1)
     sharding = result_sharding(w)
     if sharding is not None:
-        *window, c, k = (*sharding.spec, *(None,) * (w.ndim - len(sharding.spec)))
+        names: list[Any] = [*sharding.spec, *[None] * (w.ndim - len(sharding.spec))]
+        *window, c, k = names
         sharding = sharding.update(spec=PartitionSpec(c, *window, k))
     dw = _convolve(
         x.transpose(x.ndim - 1, *places, 0),
@@ -127,7 +128,9 @@ def _kernel_padding(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> list[tuple[i
     return [(a.low, a.extent + (o - 1) * a.stride - a.size - a.low) for a, o in axes]
 
 
-def _convolve(x: jax.Array, w: jax.Array, stride: Sizes, padding: Pairs, **options: Any) -> jax.Array:
+def _convolve(
+    x: jax.Array, w: jax.Array, stride: Sizes, padding: Sequence[tuple[int, int]], **options: Any
+) -> jax.Array:
     """`lax.conv_general_dilated`; symbolic padding, which it refuses, and negative goes around x first.
 
     XLA's CPU backend (JAX 0.10.2) computes garbage in float32 where negative padding crops x in front in one axis and

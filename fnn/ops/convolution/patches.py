@@ -29,7 +29,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     *window, c, _ = w.shape
     sent = wide_product(dy, w, ((dy.ndim - 1,), (w.ndim - 1,)))
     dx = jnp.zeros((dy.shape[0], *spec.sizes, c), sent.dtype)
-    for tap in each_tap(window):
+    for tap in each_tap(tuple(window)):
         part = sent[(slice(None),) * (dy.ndim - 1) + tap]
         for axis, (t, a) in enumerate(zip(tap, spec.axes(w), strict=True), start=1):
             front = a.input_of(0, t)

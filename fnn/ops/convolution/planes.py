@@ -4,6 +4,7 @@ XLA's CPU backend runs 3-D convolutions 4 to 20 times slower than 2-D ones of th
 """
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     flat, outputs, along = _flat(spec), dy.shape[1], spec.axes(w)[0]
     planes = direct.input_gradient(flat, _merge(widen(dy)), widen(_kernel(w)))
     planes = planes.reshape(dy.shape[0], outputs, *spec.sizes[1:], depth * c)
-    dx = 0
+    dx: Any = 0
     for t in range(depth):
         part = lax.slice_in_dim(planes, t * c, (t + 1) * c, axis=-1)
         behind = along.size - 1 - along.input_of(outputs - 1, t)

@@ -31,7 +31,8 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     along = replace(spec, sizes=x.shape[1:-1], padding=((0, 0), columns))
     z = direct.forward(along, widen(x), widen(w).transpose(1, 2, 0, 3).reshape(1, fw, c, fh * k))
     parts = (lax.slice_in_dim(z, i * k, (i + 1) * k, axis=-1) for i in range(fh))
-    return sum(pad_axis(part, 1, top - i, outputs - rows - top + i) for i, part in enumerate(parts)).astype(x.dtype)
+    placed = [pad_axis(part, 1, top - i, outputs - rows - top + i) for i, part in enumerate(parts)]
+    return sum(placed[1:], placed[0]).astype(x.dtype)
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:

@@ -30,10 +30,11 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """The sum over taps of a shifted x times the tap."""
     wide = wide_dtype(x)
     multiplier = w.shape[-1] // spec.groups
-    return sum(
+    taps = [
         jnp.repeat(view, multiplier, axis=-1).astype(wide) * beside(w[tap][0].astype(wide), view)
         for tap, view in tap_views(spec, x, w)
-    ).astype(x.dtype)
+    ]
+    return sum(taps[1:], taps[0]).astype(x.dtype)
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:

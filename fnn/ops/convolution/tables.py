@@ -132,16 +132,22 @@ _THIN_BACK = "conv 5x5, 64x14x14x6 to 16"
 _BROAD = "conv 3x3, 8x28x28x128 to 128"
 
 
-def _cpu(name: str, run: Callable, when: Callable, fits: Callable, measured: str, **more: bool) -> Implementation:
-    return Implementation(name=name, run=run, when=when, fits=fits, platform="cpu", measured=measured, **more)
+def _cpu(
+    name: str, run: Callable, when: Callable, fits: Callable, measured: str, alone: bool = False
+) -> Implementation:
+    return Implementation(name=name, run=run, when=when, fits=fits, platform="cpu", measured=measured, alone=alone)
 
 
 def _all(name: str, run: Callable, when: Callable, fits: Callable, measured: str = "") -> Implementation:
     return Implementation(name=name, run=run, when=when, fits=fits, measured=measured)
 
 
+def _blocks_kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
+    return blocks.kernel_gradient(KERNEL_GRADIENT, spec, x, dy, w)
+
+
 # alone: slower than direct where one array meets several kernels by vmap, see benchmarks/studies/loops.
-FORWARD = Product(
+FORWARD: Product = Product(
     "forward",
     _all("matmul", disjoint.forward, disjoint.fits, disjoint.fits, _ONE),
     _cpu("shifted", shifted.forward, depthwise, shifted.fits, _DEPTHWISE),
@@ -153,11 +159,13 @@ FORWARD = Product(
     _cpu("winograd", winograd.forward, broad, winograd.fits, _BROAD, alone=True),
     _all("direct", direct.forward, anything, anything),
 )
-INPUT_GRADIENT = Product(
+INPUT_GRADIENT: Product = Product(
     "input gradient",
     _all("matmul", disjoint.input_gradient, disjoint.fits, disjoint.fits, _ONE),
     _cpu("shifted", shifted.input_gradient, depthwise_back, shifted.fits, _DEPTHWISE),
-    _cpu("blocks", lambda *args: blocks.input_gradient(INPUT_GRADIENT, *args), grouped, blocks.fits, _GROUPS),
+    _cpu(
+        "blocks", lambda spec, dy, w: blocks.input_gradient(INPUT_GRADIENT, spec, dy, w), grouped, blocks.fits, _GROUPS
+    ),
     _cpu("planes", planes.input_gradient, planes.fits, planes.fits, _DEEP),
     _cpu("patches", patches.input_gradient, beyond, patches.fits, _BEYOND),
     _cpu("rows", rows.input_gradient, thin_and_tall_back, rows.fits, _THIN_BACK),
@@ -166,12 +174,18 @@ INPUT_GRADIENT = Product(
     _cpu("phases", phases.input_gradient, strided, phases.fits, "conv 7x7 stride 2, 8x224x224x3 to 64"),
     _all("direct", direct.input_gradient, anything, anything),
 )
-KERNEL_GRADIENT = Product(
+KERNEL_GRADIENT: Product = Product(
     "kernel gradient",
     _all("matmul", disjoint.kernel_gradient, disjoint.fits, disjoint.fits, _ONE),
     _all("patches", patches.kernel_gradient, single, patches.fits),
     _cpu("shifted", shifted.kernel_gradient, depthwise, shifted.fits, _DEPTHWISE),
-    _cpu("blocks", lambda *args, w: blocks.kernel_gradient(KERNEL_GRADIENT, *args, w), grouped, blocks.fits, _GROUPS),
+    _cpu(
+        "blocks",
+        lambda spec, x, dy, w: blocks.kernel_gradient(KERNEL_GRADIENT, spec, x, dy, w),
+        grouped,
+        blocks.fits,
+        _GROUPS,
+    ),
     _cpu("planes", planes.kernel_gradient, planes.fits, planes.fits, _DEEP),
     _cpu("wide", wide.kernel_gradient, thin_kernel, wide.fits, _THIN),
     _cpu("separable", separable.kernel_gradient, balanced, separable.fits, "conv 3x3, 128x32x32x16 to 16", alone=True),

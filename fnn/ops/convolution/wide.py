@@ -54,7 +54,7 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     like = jax.eval_shape(lambda w: widen(_widen(w, b)), w)
     dw = direct.kernel_gradient(replace(spec, stride=(1, b)), widen(x), widen(folded), like)
     dw = dw.reshape(fh, fw + b - 1, c, b, k)
-    return sum(dw[:, r : r + fw, :, r] for r in range(b)).astype(w.dtype)
+    return sum((dw[:, r : r + fw, :, r] for r in range(1, b)), dw[:, :fw, :, 0]).astype(w.dtype)
 
 
 def _neighbours(outputs: int, w: jax.Array) -> int:

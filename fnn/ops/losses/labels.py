@@ -91,8 +91,8 @@ def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:
     classes = logits.shape[-1]
 
     def ok(values: np.ndarray) -> np.ndarray:
-        values = wide_index(values)
-        return (values >= 0) & (values < classes)
+        wide = values.astype(np.int32) if values.dtype.itemsize < 4 else values
+        return (wide >= 0) & (wide < classes)
 
     require_values(where, labels, ok, f"labels from 0 to {classes - 1}", "count from 0")
 

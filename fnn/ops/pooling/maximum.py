@@ -12,6 +12,7 @@ Bengio and Courville, Deep Learning (2016), section 9.3.
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,8 @@ def _fwd(spec: Pool, x):
 def _search(spec: Pool, x):
     """The largest element of every window, and the number of its tap."""
     padded = jnp.pad(x, ((0, 0), *spec.pads, (0, 0)), constant_values=-jnp.inf)
-    y = index = None
+    y: Any = None
+    index: Any = None
     for number, t in enumerate(np.ndindex(*spec.window)):
         ends = [i + (o - 1) * s + 1 for i, o, s in zip(t, spec.outputs, spec.stride, strict=True)]
         tap = padded[:, *(slice(i, end, s) for i, end, s in zip(t, ends, spec.stride, strict=True))]

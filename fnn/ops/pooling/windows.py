@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import ge, lt
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,11 +64,11 @@ class Pool:
 
     def reduce(self, x: jax.Array, start: float, combine: Callable) -> jax.Array:
         """`lax.reduce_window` over the spatial axes, padded with `start`."""
-        start = np.array(start, x.dtype)
-        pads = ((0, 0), *self.pads, (0, 0))
+        first = np.array(start, x.dtype)
+        pads: Any = ((0, 0), *self.pads, (0, 0))
         if not fixed(*itertools.chain(*pads)):  # which XLA's windows refuse
-            x, pads = lax.pad(x, start, [(low, high, 0) for low, high in pads]), "VALID"
-        return lax.reduce_window(x, start, combine, (1, *self.window, 1), (1, *self.stride, 1), pads)
+            x, pads = lax.pad(x, first, [(low, high, 0) for low, high in pads]), "VALID"
+        return lax.reduce_window(x, first, combine, (1, *self.window, 1), (1, *self.stride, 1), pads)
 
     def spread(self, dy: jax.Array, index: jax.Array | None = None) -> jax.Array:
         """The module's formula: every output takes the tap whose row-major number is `index`, or all of its taps."""
@@ -83,7 +84,7 @@ class Pool:
             a = a[:, *(slice(i, i + n) for i, n in zip(starts, blocks, strict=True))]
             return jnp.expand_dims(a, tuple(range(2, 2 * rank + 1, 2)))
 
-        dx = 0
+        dx: Any = 0
         for q in np.ndindex(*overlap):
             number = self._tap_numbers(q)
             taken = number >= 0 if index is None else delay(index, q) == number.astype(index.dtype)
