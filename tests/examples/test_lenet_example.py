@@ -27,6 +27,7 @@ def run(example, folder, *flags):
     return example.main(["--out", str(folder), *flags])
 
 
+@pytest.mark.long  # and the gallery of the documentation runs the whole of it
 def test_it_learns_compares_and_draws(tmp_path):
     printed = as_users_run(str(PATH), "--out", str(tmp_path), "--epochs", "3")
     assert float(re.search(r"test accuracy ([\d.]+)%", printed).group(1)) > 90

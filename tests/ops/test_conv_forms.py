@@ -67,7 +67,7 @@ def in_parts(monkeypatch):
     monkeypatch.setattr(winograd, "ENTRIES", 0)
 
 
-@pytest.fixture(params=["single", "sharded"])
+@pytest.fixture(params=["single", pytest.param("sharded", marks=pytest.mark.long)])
 def batch(request, monkeypatch):
     """A number of examples; "single": loops over parts of a batch are allowed, here all in 2s."""
     in_parts(monkeypatch)
