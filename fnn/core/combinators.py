@@ -77,7 +77,8 @@ def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = N
 
     def add(fx: Any, sx: Any) -> Any:
         require_leaves("residual", **{"the output of the body": fx, "the output of the shortcut": sx})
-        ours, its = jax.tree.structure(fx), jax.tree.structure(sx)
+        ours: Any = jax.tree.structure(fx)
+        its: Any = jax.tree.structure(sx)
         fix = "return the same tree from both; fnn.at applies a layer to one part and keeps the rest"
         require(ours == its, "residual", f"a shortcut that returns {ours}, as the body", str(its), fix)
         return jax.tree.map(add_leaves, fx, sx)
@@ -204,12 +205,13 @@ def remat(layer: Layer, policy: Callable[..., Any] | None = None) -> Layer:
             return layer.apply(params, state, x, train=train, key=key)
 
         require_leaves(layer.name, params=params, state=state, x=x)
-        return jax.checkpoint(run, policy=policy)(params, state, x, key)
+        y, state = jax.checkpoint(run, policy=policy)(params, state, x, key)
+        return y, state
 
     return around(layer, apply, layer.init_spec, lambda inner: remat(inner, policy), "remat")
 
 
-def _compose(kind: str, children: Children, run: Callable[..., Any], rebuild: Callable[..., Any]) -> Layer:
+def _compose(kind: str, children: Children, run: Callable[..., Any], rebuild: Callable[..., Layer]) -> Layer:
     """A layer whose wiring is `run(call, join, x)`: `call(i, x)` is child i, `join(f, *ys)` is f(*ys).
 
     The one wiring serves both halves: init runs it on shapes, apply on arrays.
@@ -218,7 +220,8 @@ def _compose(kind: str, children: Children, run: Callable[..., Any], rebuild: Ca
     names = list(dict.fromkeys(owners.values()))
 
     def init_spec(key: jax.Array, x: Spec) -> tuple[Params, State, Spec]:
-        params, state = {}, {}
+        params: Params = {}
+        state: State = {}
 
         def call(i: int, x: Spec) -> Spec:
             name, child = children[i]
@@ -238,7 +241,7 @@ def _compose(kind: str, children: Children, run: Callable[..., Any], rebuild: Ca
     def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
         _require_tree(kind, names, "params", params)
         _require_tree(kind, names, "state", state)
-        new_state = {}
+        new_state: State = {}
 
         def call(i: int, x: Any) -> Any:
             name, child = children[i]

@@ -1,6 +1,6 @@
 """A composition cut, taken apart and changed by the names of its layers; parameters and state follow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,7 @@ def child(layer: Layer, train_state: Any, path: str) -> Model:
     layer, params, state = _model("child", layer, train_state)
     layer, params, state = unshared(layer, params, state)
     for name in _names("child", path):
-        layer = _children("child", layer, name)[name]
+        layer = _children("child", layer, name)[0][name]
         params, state = params.get(name, {}), state.get(name, {})
     return layer if layer.shared is None else marked(layer, None), params, state
 
@@ -63,7 +63,9 @@ def prefix(layer: Layer, train_state: Any, path: str) -> Model:
     """
     layer, params, state = _model("prefix", layer, train_state)
     names = _names("prefix", path)
-    return _cut(*(unshared(layer, params, state) if len(names) > 1 else (layer, params, state)), names)
+    if len(names) > 1:
+        layer, params, state = unshared(layer, params, state)
+    return _cut(layer, params, state, names)
 
 
 def replace(layer: Layer, train_state: Any, path: str, new: Layer, *, key: jax.Array, x: Any) -> Model:
@@ -105,49 +107,50 @@ def _model(where: str, layer: Any, train_state: Any) -> Model:
     return layer, *params_and_state(where, train_state)
 
 
-def _names(where: str, path: Any) -> list[str]:
+def _names(where: str, path: str) -> list[str]:
     ok = isinstance(path, str) and path != "" and "" not in path.split("/")
     require(ok, where, "names joined by a slash for path", described(path), 'write it like "features/conv3"')
     return path.split("/")
 
 
-def _children(where: str, layer: Layer, name: str) -> dict[str, Layer]:
-    kids = dict(layer.children)
+def _children(where: str, layer: Layer, name: str) -> tuple[dict[str, Layer], Callable[[Sequence[Layer]], Layer]]:
+    """The children, of which `name` is one, and how the layer is made again around others."""
+    kids, rebuild = dict(layer.children), layer.rebuild
     if layer.name == "repeat":
         fix = "take the whole repeat; the parameters of copy i are the i-th entries of its arrays"
         raise InputError(where, "a layer that stands there once", f"{name!r} among the copies of repeat", fix)
-    ok = name in kids and layer.rebuild is not None
-    fix = f"name one of {list(kids)}" if kids else "a single layer has no children"
-    require(ok, where, f"a child {name!r}", f"{layer.name} without it", fix)
-    return kids
+    if name not in kids or rebuild is None:
+        fix = f"name one of {list(kids)}" if kids else "a single layer has no children"
+        raise InputError(where, f"a child {name!r}", f"{layer.name} without it", fix)
+    return kids, rebuild
 
 
 def _cut(layer: Layer, params: Params, state: State, names: Sequence[str]) -> Model:
     name, *rest = names
-    kids = _children("prefix", layer, name)
+    kids, rebuild = _children("prefix", layer, name)
     ok, fix = layer.name == "serial", "cut it in front or behind; fnn.child takes a part of it out"
     require(ok, "prefix", f"a serial that holds {name!r}", layer.name, fix)
     kept = list(kids)[: list(kids).index(name) + 1]
     params, state = ({n: tree[n] for n in kept if n in tree} for tree in (params, state))
-    last, *trees = kids[name], params.get(name, {}), state.get(name, {})
+    last, p, s = kids[name], params.get(name, {}), state.get(name, {})
     if rest:
-        last, *trees = _cut(last, *trees, rest)
-    for tree, part in zip((params, state), trees, strict=True):
+        last, p, s = _cut(last, p, s, rest)
+    for tree, part in ((params, p), (state, s)):
         tree.pop(name, None)
         tree.update({name: part} if part else {})
-    return layer.rebuild([*(kids[n] for n in kept[:-1]), last]), params, state
+    return rebuild([*(kids[n] for n in kept[:-1]), last]), params, state
 
 
 def _with(layer: Layer, names: Sequence[str], new: Layer) -> Layer:
     name, *rest = names
-    kids = _children("replace", layer, name)
+    kids, rebuild = _children("replace", layer, name)
     kids[name] = _with(kids[name], rest, new) if rest else new
-    return layer.rebuild(list(kids.values()))
+    return rebuild(list(kids.values()))
 
 
 def _passes_shared(layer: Layer, names: Sequence[str]) -> bool:
     for name in names:
-        layer = _children("replace", layer, name)[name]
+        layer = _children("replace", layer, name)[0][name]
         if layer.shared is not None:
             return True
     return False
@@ -164,7 +167,8 @@ def _kept(fresh: Any, old: Any, names: Sequence[str]) -> Any:
     wrong = [f"{n} {came.get(n)}" for n in wanted | came if wanted.get(n) != came.get(n)]
     fix = "replace the layers that read its output, too, or use one with the old features"
     require(not wrong, "replace", "layers that fit the new one", ", ".join(wrong), fix)
-    mine = (tree.get(name, {}) for tree in (fresh, old))
-    part = _kept(*mine, rest) if rest else next(mine)
+    part = fresh.get(name, {})
+    if rest:
+        part = _kept(part, old.get(name, {}), rest)
     order = fresh if name in fresh else old
     return {n: part if n == name else old[n] for n in order if n != name or part}

@@ -36,6 +36,7 @@ _RETURN_BOTH = "return a pair, with {} where there is none"
 Spec = Any  # a jax.ShapeDtypeStruct, or a pytree of them
 Pair = tuple[Params, State]
 P = ParamSpec("P")
+_MADE: Any = None  # in the place of an init_spec, which `__post_init__` then makes
 _MISSING: Any = object()  # in the place of an argument, so that our message is raised and not Python's
 
 
@@ -73,11 +74,11 @@ class Layer:
     children: tuple[tuple[str, "Layer"], ...] = ()
     rebuild: Callable[[Sequence["Layer"]], "Layer"] | None = None
     copies: int = 1
-    init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=None, repr=False)
+    init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=_MADE, repr=False)
     options: tuple[str, ...] = ()
     shared: object = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         init, apply, init_spec = self.init, self.apply, self.init_spec
         ok = isinstance(self.name, str)
         require(ok, "Layer", "a string for name", described(self.name), 'name the kind of layer: name="dense"')
@@ -134,7 +135,7 @@ class Layer:
 
         object.__setattr__(self, "init", checked_init)
         object.__setattr__(self, "apply", checked_apply)
-        object.__setattr__(self, "init_spec", init_spec or traced_init)
+        object.__setattr__(self, "init_spec", traced_init if init_spec is None else init_spec)
 
     def __call__(self, *args: Any, **options: Any) -> NoReturn:
         """Refused: a layer holds no parameters."""
@@ -157,7 +158,8 @@ def around(
     *options: str,
 ) -> Layer:
     """A layer around another, with its parameters, state, children and name; `wrap` makes it again around another."""
-    rebuild = (lambda kids: wrap(layer.rebuild(kids))) if layer.rebuild else None
+    again = layer.rebuild
+    rebuild = None if again is None else lambda kids: wrap(again(kids))
     inner = (layer.name, layer.children, rebuild, layer.copies)
     init = lambda key, x: init_spec(key, x)[:2]  # noqa: E731
     return type(layer)(init, apply, *inner, init_spec, (*layer.options, *options), layer.shared)

@@ -81,7 +81,7 @@ def lift(
         fix = "return the state with the same tree, shapes and dtypes in training and evaluation"
         new = _like(came[1]) if pair else outline(came)
         require(pair and new == want, kind, expected, new, fix)
-        return came
+        return came[0], came[1]
 
     return Layer(init_pair, apply, kind)
 

@@ -57,7 +57,7 @@ def _part(x: Any, place: str | int) -> Any:
         got = f"a {type(x).__name__}" if isinstance(x, jax.ShapeDtypeStruct) else described(x)
         raise InputError("at", f"x with a part {place!r}", got, "give it a dict, tuple or list of inputs")
     require(place in parts, "at", f"x with a part {place!r}", f"one with {parts}", "name one of its parts")
-    return getattr(x, place) if hasattr(x, "_fields") else x[place]
+    return getattr(x, str(place)) if hasattr(x, "_fields") else x[place]
 
 
 def _replaced(x: Any, place: Any, y: Any) -> Any:

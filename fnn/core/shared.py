@@ -91,7 +91,7 @@ def unshared(layer: Layer, params: Any, state: Any) -> tuple[Layer, Any, Any]:
     >>> sorted(params)
     ['a', 'b']
     """
-    if not any(True for _ in borrowed(layer)):
+    if layer.rebuild is None or not any(True for _ in borrowed(layer)):
         return layer, params, state
     if layer.name == "repeat":  # its copies are no level of the trees
         kid, params, state = unshared(layer.children[0][1], params, state)

@@ -39,6 +39,7 @@ def random_shift(most: int) -> Augment:
         down, right = random.randint(0, 2 * most + 1, (2, n))
         rows = down[:, None] + np.arange(height)
         columns = right[:, None] + np.arange(width)
-        return framed[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+        shifted: np.ndarray = framed[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return shifted
 
     return shift

@@ -64,15 +64,16 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[Any]:
         """The batches of one epoch, 0 or more: always the same ones, however often and whenever it is asked for."""
         epoch = integer("batches", "epoch", epoch, 0, fix="count epochs from 0")
-        order = None if self.seed is None else permutation(self.examples, self.seed, epoch)
+        seed, augment = self.seed, self.augment
+        order = None if seed is None else permutation(self.examples, seed, epoch)
 
         def generate() -> Iterator[Any]:
-            random = None if self.augment is None else np.random.RandomState((self.seed, epoch, _AUGMENT))
+            random = None if seed is None else np.random.RandomState((seed, epoch, _AUGMENT))
             for start in range(0, len(self) * self.batch_size, self.batch_size):
                 rows = slice(start, start + self.batch_size)
                 picked = rows if order is None else order[rows]
                 batch = jax.tree.map(lambda a, picked=picked: a[picked], self.data)
-                yield batch if random is None else _augmented(self.augment, batch, random)
+                yield batch if augment is None or random is None else _augmented(augment, batch, random)
 
         return generate()
 
@@ -142,8 +143,8 @@ def _check_tree(data: Any) -> tuple[Any, int]:
     arrays = {jax.tree_util.keystr(path): _check_leaf(jax.tree_util.keystr(path), leaf) for path, leaf in leaves}
     lengths = [len(a) for a in arrays.values()]
     if len(set(lengths)) > 1:
-        got = lengths if isinstance(data, tuple | list) and len(data) == len(lengths) else _lengths(arrays)
-        raise InputError("batches", "arrays of one length", str(got), "pass one label for each image")
+        got = str(lengths) if isinstance(data, tuple | list) and len(data) == len(lengths) else _lengths(arrays)
+        raise InputError("batches", "arrays of one length", got, "pass one label for each image")
     require(lengths[0] > 0, "batches", "at least one example", "none", "check what was loaded")
     return jax.tree.unflatten(tree, list(arrays.values())), lengths[0]
 

@@ -162,8 +162,8 @@ def _table(*rows: tuple[Any, ...]) -> jax.Array:
 
 def _sizes(where: str, size: int | Sequence[int]) -> tuple[int, ...]:
     n = index_of(size)
-    sizes = integers_of(size) if n is None else (n, n)
-    ok = sizes is not None and len(sizes) > 0 and all(1 <= n <= LARGEST for n in sizes)
+    sizes = (integers_of(size) or ()) if n is None else (n, n)
+    ok = len(sizes) > 0 and all(1 <= n <= LARGEST for n in sizes)
     require(ok, where, "a size >= 1, one integer or one for each axis", described(size), "use size=3 or size=(3, 5)")
     require_room(where, sizes, jnp.float32)
     return sizes

@@ -16,8 +16,8 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def read_idx(path: str | bytes | os.PathLike[str]) -> np.ndarray:
 
 
 @contextmanager
-def _reading(where: str, path: Path) -> Iterator[tuple[IO[bytes], int, bool]]:
+def _reading(where: str, path: Path) -> Iterator[tuple[BufferedIOBase, int, bool]]:
     """An open file, unpacked if it is gzipped; its size, and whether it is."""
     try:
         mode = path.stat().st_mode  # before it is opened, since a pipe would wait for its other end
@@ -132,7 +132,7 @@ def _check_header(where: str, head: bytes, sizes: bytes) -> np.dtype:
     return np.dtype(TYPES[head[2]])
 
 
-def _chunks(file: IO[bytes], most: int) -> Iterator[bytes]:
+def _chunks(file: BufferedIOBase, most: int) -> Iterator[bytes]:
     """The next bytes, `most` at most."""
     while most > 0 and (chunk := file.read(min(_CHUNK, most))):
         yield chunk

@@ -26,13 +26,14 @@ def _of(eqn: JaxprEqn) -> int:
     name, params = eqn.primitive.name, eqn.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        left = eqn.invars[0].aval.shape
-        return _size(eqn.outvars[0]) * math.prod(left[axis] for axis in contracted)
+        summed = (n for axis, n in enumerate(_shape(eqn.invars[0])) if axis in contracted)
+        return _size(eqn.outvars[0]) * math.prod(summed)
     if name == "conv_general_dilated":
-        kernel = eqn.invars[1].aval.shape
+        kernel = _shape(eqn.invars[1])
         features = kernel[params["dimension_numbers"].rhs_spec[0]]
         taps = math.prod(kernel) // features if features else 0
-        return _size(eqn.outvars[0]) * taps // math.prod(params["lhs_dilation"])
+        spread: int = math.prod(params["lhs_dilation"])
+        return _size(eqn.outvars[0]) * taps // spread
     inner = [multiply_adds(jaxpr) for jaxpr in inner_programs(eqn)]
     if name == "cond":
         return max(inner)
@@ -40,4 +41,8 @@ def _of(eqn: JaxprEqn) -> int:
 
 
 def _size(var: Any) -> int:
-    return math.prod(var.aval.shape)
+    return math.prod(_shape(var))
+
+
+def _shape(var: Any) -> tuple[int, ...]:
+    return tuple(var.aval.shape)

@@ -12,7 +12,7 @@ from fnn.inspect.style import figure
 FORMATS = ("png", "pdf", "svg")  # pixels, and two kinds in which lines and letters stay lines and letters
 
 # PDF: letters as TrueType, which publishers ask for. SVG: the same names in it, run for run.
-_RC = {"pdf.fonttype": 42, "svg.hashsalt": "fnn"}
+_RC: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "fnn"}
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> Path:

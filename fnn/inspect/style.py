@@ -13,7 +13,7 @@ COLUMN, PAGE = 3.5, 7.0  # inches: the widths of one and of two columns of a pap
 BLUE, RED, INK, FAINT = "#2f5d8a", "#c2452d", "#222222", "#8a8a8a"
 AMBER = "#e8a317"  # pixels that are no numbers, in whatever colours the others come
 
-_RC = {
+_RC: dict[Any, Any] = {  # matplotlib's type of its names is a list of all of them
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 8,

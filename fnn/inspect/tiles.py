@@ -83,8 +83,8 @@ def plot_feature_maps(image: Any, maps: Mapping[str, Any], titles: Mapping[str, 
     ok = len(maps) > 0 and all(a.ndim in (1, 3) and a.size for a in maps.values())
     got = {path: a.shape for path, a in maps.items()}
     require(ok, "plot_feature_maps", "maps (H, W, C) or (C,)", got, "take one example: a[0]")
-    fits, got = len(maps) <= _MOST_ROWS, f"{len(maps)} maps"
-    require(fits, "plot_feature_maps", f"at most {_MOST_ROWS} rows", got, "choose some layers")
+    fits = len(maps) <= _MOST_ROWS
+    require(fits, "plot_feature_maps", f"at most {_MOST_ROWS} rows", f"{len(maps)} maps", "choose some layers")
     shape = np.shape(image)
     ok = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
     ok = ok and 0 not in shape
@@ -172,17 +172,17 @@ def plot_mistakes(images: Any, labels: Any, probabilities: Any, k: int = 3, most
 def _drawable(image: Any) -> np.ndarray:
     """(H, W), or (H, W, 3) in 0..1: bytes and what lies outside are brought there."""
     whole = np.issubdtype(np.asarray(image).dtype, np.integer)
-    image = np.asarray(image, np.float64)
-    if image.ndim == 3 and image.shape[-1] == 1:
-        return image[..., 0]
-    if image.ndim == 3:
-        low, high = limits([image])
-        image = np.where(np.isfinite(image), image, np.nan)
+    pixels = np.asarray(image, np.float64)
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        return pixels[..., 0]
+    if pixels.ndim == 3:
+        low, high = limits([pixels])
+        pixels = np.where(np.isfinite(pixels), pixels, np.nan)
         if whole and low >= 0 and high <= 255:
-            image = image / 255
+            pixels = pixels / 255
         elif low < 0 or high > 1:
-            image = (image - low) / (high - low or 1)
-    return image
+            pixels = (pixels - low) / (high - low or 1)
+    return pixels
 
 
 def _tile_side(n: int, most: int) -> float:

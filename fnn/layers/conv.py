@@ -1,7 +1,6 @@
 """Convolution layers: `ops.conv` and `ops.conv_transpose` with their parameters."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from jax.nn import initializers
@@ -231,8 +230,7 @@ def _options(
     padding = padding_given(name, padding, *names)
     if rank is not None:
         more["rank"] = (0,) * integer(name, "rank", rank, 1, 3, fix="use 1, 2 or 3, the number of spatial axes")
-    options = {"stride": stride, "padding": padding, "dilation": dilation, **more}
-    kernel_size = with_rank(name, "kernel_size", kernel_size, **options)
+    kernel_size = with_rank(name, "kernel_size", kernel_size, padding=padding, stride=stride, dilation=dilation, **more)
     return kernel_size, stride, padding, dilation
 
 
@@ -246,7 +244,7 @@ def _channels(name: str, features: int, groups: int) -> tuple[int, int]:
 
 def _layer(
     name: str,
-    apply: Callable[..., Any],
+    apply: Callable[..., jax.Array],
     features: int | None,
     groups: int | None,
     kernel_size: Ints,
@@ -287,8 +285,8 @@ def _layer(
     def run(params: Params, x: jax.Array) -> jax.Array:
         kernel, b = weights(name, params, "kernel", optional=("bias",))
         require_array(name, "kernel", kernel)
-        shape = (kernel_size if rank else (kernel_size,) * (kernel.ndim - 2)) + (None, features)
-        require_shape(name, "kernel", kernel, shape)
+        sizes = (kernel_size,) * (kernel.ndim - 2) if isinstance(kernel_size, int) else kernel_size
+        require_shape(name, "kernel", kernel, (*sizes, None, features))
         return apply(x, kernel, b)
 
     return lift(run, init, name=name)

@@ -5,7 +5,7 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.errors import integer, require, require_flag, require_float_spec
-from fnn.core.layer import Layer, require_shape, shown, weights
+from fnn.core.layer import Layer, Params, Spec, require_shape, shown, weights
 from fnn.core.lift import lift
 from fnn.layers.initial import he_normal, initial, require_initializers
 
@@ -32,7 +32,7 @@ def dense(
     require_initializers("dense", kernel_init=kernel_init, bias_init=bias_init)
     require_flag("dense", "bias", bias)
 
-    def init(key, x):
+    def init(key: jax.Array, x: Spec) -> Params:
         require_float_spec("dense", x)
         require(x.ndim >= 1, "dense", "x of shape (..., C)", x.shape, "give x a last axis")
         kernel_key, bias_key = jax.random.split(key)
@@ -41,7 +41,7 @@ def dense(
             {"bias": initial("dense", "bias_init", bias_init, bias_key, (features,), x.dtype)} if bias else {}
         )
 
-    def apply(params, x):
+    def apply(params: Params, x: jax.Array) -> jax.Array:
         kernel, b = weights("dense", params, "kernel", optional=("bias",))
         if getattr(kernel, "shape", ())[1:] != (features,):
             require_shape("dense", "kernel", kernel, (None, features))

@@ -1,8 +1,12 @@
 """Dropout layer: `ops.dropout` in training, nothing in evaluation."""
 
+from typing import Any
+
+import jax
+
 from fnn import ops
 from fnn.core.errors import require, require_floats
-from fnn.core.layer import Layer, shown
+from fnn.core.layer import Layer, Params, State, shown
 from fnn.ops.dropout import check_rate
 
 
@@ -26,7 +30,9 @@ def dropout(rate: float) -> Layer:
     """
     rate = check_rate(rate)
 
-    def apply(params, state, x, *, train=False, key=None):
+    def apply(
+        params: Params, state: State, x: jax.Array, *, train: bool = False, key: Any = None
+    ) -> tuple[jax.Array, State]:
         require_floats("dropout", x=x)
         if not train or rate == 0:
             return x, state

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.nn import initializers
 
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import ARRAYS, InputError, described, require, require_function
@@ -25,7 +24,7 @@ _SMALL, _LARGE = 1 << 15, 1 << 17
 _STDDEV_OF_CUT_NORMAL = 0.87962566103423978  # of the standard normal distribution, cut off at -2 and 2
 
 
-def he_normal() -> initializers.Initializer:
+def he_normal() -> Callable[..., jax.Array]:
     """`(key, shape, dtype) -> kernel`, distributed as `jax.nn.initializers.he_normal()`; compiled once for all shapes.
 
     >>> import jax

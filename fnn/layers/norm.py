@@ -10,6 +10,7 @@ average. It never remembers the initial mean 0 and variance 1, which evaluation 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jax import lax
 from fnn import ops
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, integer, is_floating, real, require, require_float_spec, require_floats
-from fnn.core.layer import Layer, shown, weights
+from fnn.core.layer import Layer, Params, Spec, State, shown, weights
 from fnn.core.lift import lift
 from fnn.layers.initial import full
 from fnn.ops.normalisation.batch import axis_names
@@ -57,14 +58,16 @@ def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5, axis_name: str |
     momentum = real("batch_norm", "momentum in [0, 1]", momentum, lambda m: 0 <= m <= 1, fix)
     epsilon, axis_name = check_epsilon("batch_norm", epsilon), axis_names(axis_name) or None
 
-    def init(key, x):
+    def init(key: jax.Array, x: Spec) -> tuple[Params, State]:
         params = _affine("batch_norm", x)
         require(x.ndim >= 2, "batch_norm", "x of shape (N, ..., C)", x.shape, "add the missing axes")
         c, wide = x.shape[-1:], wide_dtype(x)
         state = {"mean": full(c, 0, wide), "var": full(c, 1, wide), "count": full((), 0, jnp.int32)}
         return params, state
 
-    def apply(params, state, x, *, train=False, key=None):
+    def apply(
+        params: Params, state: State, x: jax.Array, *, train: bool = False, key: Any = None
+    ) -> tuple[jax.Array, State]:
         scale, offset = weights("batch_norm", params, "scale", "offset")
         require_floats("batch_norm", x=x)
         _check_state(state, x)
@@ -91,7 +94,7 @@ def layer_norm(*, epsilon: float = 1e-5) -> Layer:
 
     epsilon = check_epsilon("layer_norm", epsilon)
 
-    def apply(params, x):
+    def apply(params: Params, x: jax.Array) -> jax.Array:
         return ops.layer_norm(x, *weights("layer_norm", params, "scale", "offset"), epsilon=epsilon)
 
     return lift(apply, lambda key, x: _affine("layer_norm", x), name="layer_norm")
@@ -114,24 +117,24 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
     groups = integer("group_norm", "groups", groups, fix="choose a divisor of C")
     epsilon = check_epsilon("group_norm", epsilon)
 
-    def init(key, x):
+    def init(key: jax.Array, x: Spec) -> Params:
         params = _affine("group_norm", x)
         check_groups(groups, x.shape[-1])
         return params
 
-    def apply(params, x):
+    def apply(params: Params, x: jax.Array) -> jax.Array:
         return ops.group_norm(x, *weights("group_norm", params, "scale", "offset"), groups=groups, epsilon=epsilon)
 
     return lift(apply, init, name="group_norm")
 
 
-def _affine(where, x):
+def _affine(where: str, x: Spec) -> Params:
     require_float_spec(where, x)
     require(x.ndim >= 1, where, "x of shape (..., C)", x.shape, "give x a last axis")
     return {"scale": full(x.shape[-1:], 1, x.dtype), "offset": full(x.shape[-1:], 0, x.dtype)}
 
 
-def _check_state(state, x):
+def _check_state(state: State, x: jax.Array) -> None:
     names = {"mean", "var", "count"}
     if not isinstance(state, Mapping) or set(state) != names:
         got = sorted(state) if isinstance(state, Mapping) else type(state).__name__
@@ -145,11 +148,11 @@ def _check_state(state, x):
     require(ok, "batch_norm", "floating-point mean and var, an integer count", dtypes, "init makes such a state")
 
 
-def _update(state, momentum, mean, var) -> dict[str, jax.Array]:
+def _update(state: State, momentum: float, mean: jax.Array, var: jax.Array) -> State:
     most = jnp.iinfo(state["count"].dtype).max  # there the count stays: it would wrap
     count = state["count"] + (state["count"] < most).astype(state["count"].dtype)
 
-    def move(old, new):
+    def move(old: jax.Array, new: jax.Array) -> jax.Array:
         weight = jnp.maximum(1 - momentum, 1 / count.astype(old.dtype))
         return (old + weight * (new - old)).astype(old.dtype)
 

@@ -1,8 +1,10 @@
 """Pooling layers: the functions of `ops.pool_*`, without parameters."""
 
+import jax
+
 from fnn import ops
 from fnn.core.errors import require_flag
-from fnn.core.layer import Layer, shown
+from fnn.core.layer import Layer, Params, shown
 from fnn.core.lift import lift
 from fnn.layers.rank import with_rank
 from fnn.ops.window import Ints, Padding, padding_given, sizes_given
@@ -29,7 +31,7 @@ def avg_pool(
     window, stride, padding = _options("avg_pool", window, stride, padding)
     require_flag("avg_pool", "count_padding", count_padding)
 
-    def apply(params, x):
+    def apply(params: Params, x: jax.Array) -> jax.Array:
         return ops.avg_pool(x, window, stride=stride, padding=padding, count_padding=count_padding)
 
     return lift(apply, name="avg_pool")

@@ -2,8 +2,10 @@
 
 import math
 
+import jax
+
 from fnn.core.errors import LARGEST, described, index_of, require, require_array
-from fnn.core.layer import Layer, shown
+from fnn.core.layer import Layer, Params, shown
 from fnn.core.lift import lift
 
 
@@ -20,7 +22,7 @@ def flatten() -> Layer:
     (2, 48)
     """
 
-    def apply(params, x):
+    def apply(params: Params, x: jax.Array) -> jax.Array:
         require_array("flatten", "x", x)
         require(x.ndim >= 1, "flatten", "x of shape (N, ...)", x.shape, "give x a batch axis: x[None]")
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
@@ -43,13 +45,13 @@ def reshape(*shape: int) -> Layer:
     >>> y.shape
     (2, 4, 4, 1)
     """
-    came, shape = shape, tuple(index_of(n) for n in shape)
-    ok = None not in shape and all(1 <= n <= LARGEST or n == -1 for n in shape) and shape.count(-1) <= 1
+    came, shape = shape, tuple(n for n in map(index_of, shape) if n is not None)
+    ok = len(shape) == len(came) and all(1 <= n <= LARGEST or n == -1 for n in shape) and shape.count(-1) <= 1
     fix = "write reshape(4, 4, 1) or reshape(4, -1, 1)"
     require(ok, "reshape", "sizes >= 1, at most one of them -1", described(came), fix)
     known = math.prod(n for n in shape if n != -1)
 
-    def apply(params, x):
+    def apply(params: Params, x: jax.Array) -> jax.Array:
         require_array("reshape", "x", x)
         require(x.ndim >= 1, "reshape", "x of shape (N, ...)", x.shape, "give x a batch axis: x[None]")
         size = math.prod(x.shape[1:])

@@ -50,14 +50,14 @@ def check_fit(
 
     @wraps(step)
     def checked_step(train_state: Any, batch: Any) -> tuple[Any, ...]:
-        came = step(train_state, batch)
+        came: tuple[Any, ...] = step(train_state, batch)
         ok = isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], Mapping)
         expected, fix = "a step that returns (train_state, measures)", "use what fnn.train.make_step returns"
         require(ok, "fit", expected, described(came), fix)
         return came
 
     def checked_evaluate(train_state: Any) -> Mapping[str, Any]:
-        came = evaluate(train_state)
+        came: Mapping[str, Any] = evaluate(train_state)
         expected, fix = "evaluate to return {name: number}", "return what fnn.train.evaluate returns"
         require(isinstance(came, Mapping), "fit", expected, described(came), fix)
         return came

@@ -24,15 +24,15 @@ def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
     x, labels = batch
     require_leaves(where, x=x, labels=labels)
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(part)] for part in (x, labels)]
-    sizes = {shape[0] if shape else None for part in shapes for shape in part}
+    sizes = {shape[:1] for part in shapes for shape in part}
     require(
-        len(sizes) == 1 and None not in sizes,
+        len(sizes) == 1 and () not in sizes,
         where,
         "x and labels with the same number of examples on axis 0",
         f"x {_words(shapes[0])} and labels {_words(shapes[1])}",
         "cut both with the same indices",
     )
-    n = sizes.pop()
+    (n,) = sizes.pop()
     require(n > 0, where, "at least one example in a batch", "an empty batch", "skip empty batches")
     return x, labels, n
 

@@ -81,7 +81,7 @@ def validate(options: Mapping[str, str] | None) -> None:
 
 
 def _default_platform() -> str:
-    device = jax.config.jax_default_device
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else device.platform

@@ -52,10 +52,11 @@ def update_if_finite(
         return [jnp.where(jnp.isfinite(b), a, jnp.zeros_like(a)) if _inexact(a) else a for a, b in pairs]
 
     def looked_at(old: tuple[Any, ...], came: tuple[Any, ...]) -> list[tuple[int, jax.Array]]:
-        params, state, opt_state = map(changed, came, old)
+        params, state, slots = map(changed, came, old)
+        opt_state: list[jax.Array | None] = [*slots]
         if not evaluates():
             params = list(map(_part, params)) if whole_batch(*params) else params
-            opt_state = [a if _inexact(a) and wide_dtype(a) != a.dtype else None for a in opt_state]
+            opt_state = [a if _inexact(a) and wide_dtype(a) != a.dtype else None for a in slots]
         return [(i, a) for i, a in enumerate([*slopes, *params, *state, *opt_state]) if a is not None]
 
     def chosen(old: tuple[Any, ...], *new: Any) -> tuple[tuple[Any, ...], jax.Array]:
@@ -69,7 +70,8 @@ def update_if_finite(
         if evaluates():
             return jax.tree.map(partial(jnp.where, look.fine), came, old), jnp.where(look.fine, 0, look.verdict())
         update = lambda *args: (advance(*args), jnp.int32(0))  # noqa: E731
-        return jax.lax.cond(look.fine, update, lambda old, *_: (old, look.verdict()), old, *new)
+        came, wrong = jax.lax.cond(look.fine, update, lambda old, *_: (old, look.verdict()), old, *new)
+        return came, wrong
 
     # A choice entry by entry makes XLA compute the optimiser's update once for its own state and again for the
     # parameters, from copies of both, as neither may be overwritten before the other has read it. On CPU a branch
@@ -77,7 +79,8 @@ def update_if_finite(
     # `shard_map`, one that communicates would hang.
     if any(map(varying, slopes)):
         return chosen(old, state, gradient)
-    return jax.lax.platform_dependent(old, state, gradient, cpu=in_place, default=chosen)
+    new, wrong = jax.lax.platform_dependent(old, state, gradient, cpu=in_place, default=chosen)
+    return new, wrong
 
 
 def verdict(old: tuple[Any, ...], number: int) -> str:

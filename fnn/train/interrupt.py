@@ -23,7 +23,7 @@ class Interrupt:
       hard: whether it was pressed again.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pressed = self.hard = False
         self._old: Any = None
         self._outer: Interrupt | None = None
@@ -59,7 +59,8 @@ class Live:
     """The last state of a loop and its history, for whatever ends the loop."""
 
     def __init__(self, train_state: Any):
-        self.train_state, self.taken, self.history = train_state, 0, []
+        self.train_state, self.taken = train_state, 0
+        self.history: list[dict[str, float]] = []
 
     @contextmanager
     def carried(self) -> Iterator[None]:
@@ -68,8 +69,9 @@ class Live:
             yield
         except BaseException as error:
             left = alive(self.train_state)
+            bearer: Any = error  # of attributes that it does not declare
             with suppress(AttributeError, TypeError):  # an exception that takes no attributes
-                error.train_state, error.history = self.train_state if left else None, self.history
+                bearer.train_state, bearer.history = self.train_state if left else None, self.history
                 lost = "fit: the state was donated to the step that failed, and is lost"
                 kept = f"fit: the state after {self.taken} steps is this error's attribute train_state"
                 error.add_note(f"{kept if left else lost}; the epochs completed are its history")

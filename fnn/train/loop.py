@@ -1,9 +1,8 @@
 """The training loop: epochs over any iterable of batches, with progress, callbacks and a history of plain dicts."""
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,7 +54,8 @@ class NonFiniteLoss(RuntimeError):  # noqa: N818
 
     def __init__(self, message: str, step: int, train_state: TrainState):
         super().__init__(message)
-        self.step, self.train_state, self.history = step, train_state, []
+        self.step, self.train_state = step, train_state
+        self.history: list[dict[str, float]] = []
 
 
 def fit(
@@ -121,7 +121,7 @@ def fit(
         f"a {type(batches).__name__}, which is empty after the first of {epochs - first_epoch} epochs",
         "pass a list, or an object whose method epoch(i) gives the batches of epoch i",
     )
-    steps = len(batches) if hasattr(batches, "__len__") else None
+    steps = len(batches) if isinstance(batches, Sized) else None
     live = Live(train_state)
     with (
         at_once("fit", train_state),
@@ -147,7 +147,7 @@ def fit(
             interrupt.pressed = True
         if interrupt.pressed and len(live.history) < epochs - first_epoch:
             text = run.stopped(steps) if run else "fit stopped by Ctrl-C before its first step"
-            display.print(text) if progress else print(text, file=sys.stderr)
+            display.print(text)
     return live.train_state, live.history
 
 
@@ -156,8 +156,8 @@ class _Epoch:
 
     def __init__(self, epoch: int, epochs: int, live: Live, display: Display, interrupt: Interrupt):
         self.epoch, self.epochs, self.live, self.display, self.interrupt = epoch, epochs, live, display, interrupt
-        self.examples, self.sums, self.start, self.steps = 0, {}, time.perf_counter(), 0
-        self.seconds = 0.0
+        self.examples, self.start, self.steps, self.seconds = 0, time.perf_counter(), 0, 0.0
+        self.sums: dict[str, float] = {}
 
     def train(self, step: Callable[..., Any], batches: Iterable[Any], callbacks: Sequence[Any]) -> bool:
         live, late, stop = self.live, None, False
@@ -204,16 +204,16 @@ class _Epoch:
 
     def _settle(self, number: int, batch: tuple[Any, ...], measures: dict[str, jax.Array]) -> None:
         """Wait for a step, refuse what is not finite, and add up its measures."""
-        measures = {name: float(value) for name, value in jax.device_get(measures).items()}
-        skipped = int(measures.pop("skipped", 0))
-        if skipped or not math.isfinite(measures["loss"]):
+        values = {name: float(value) for name, value in jax.device_get(measures).items()}
+        skipped = int(values.pop("skipped", 0))
+        if skipped or not math.isfinite(values["loss"]):
             at = f"step {number} (epoch {self.epoch + 1}/{self.epochs})"
-            reason = _explain(self.live.train_state, batch[0], skipped, measures["loss"], at)
+            reason = _explain(self.live.train_state, batch[0], skipped, values["loss"], at)
             raise NonFiniteLoss(reason, number, self.live.train_state)
         n = split_batch("fit", batch)[2]
         self.examples += n
-        for name in sorted(measures, key=lambda name: name != "loss"):  # the loss first, as readers expect
-            self.sums[name] = self.sums.get(name, 0.0) + n * measures[name]
+        for name in sorted(values, key=lambda name: name != "loss"):  # the loss first, as readers expect
+            self.sums[name] = self.sums.get(name, 0.0) + n * values[name]
         self.display.step_ends(self.epoch, self._means(), self.examples / (time.perf_counter() - self.start))
 
 

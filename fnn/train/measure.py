@@ -25,7 +25,7 @@ def measure(where: str, name: str, f: Measure, outputs: Any, labels: Any, n: int
     values = f(outputs, labels)
     if name != "loss" and isinstance(values, bool | int | float):
         values = np.asarray(values)
-    values = _real(where, name, values, differentiated=name == "loss")
+    _require_real(where, name, values, differentiated=name == "loss")
     if values.shape not in ((), (n,)):
         shapes = f"{values.shape} from outputs {_shapes(outputs)} and labels {_shapes(labels)}"
         raise InputError(where, f"{name} of shape ({n},) or (), one number an example", shapes, _fix(values, n))
@@ -41,12 +41,12 @@ def penalty_of(where: str, penalty: Callable[..., Any] | None, params: Any) -> A
     value = 0.0 if penalty is None else penalty(params)
     if isinstance(value, int | float) and not isinstance(value, bool):  # a sum over no parameters is 0
         return float(value)
-    value = _real(where, "penalty", value, differentiated=True)
+    _require_real(where, "penalty", value, differentiated=True)
     require(value.shape == (), where, "a penalty of shape ()", value.shape, "sum the penalty to one number")
     return value
 
 
-def _real(where: str, name: str, values: Any, *, differentiated: bool) -> jax.Array:
+def _require_real(where: str, name: str, values: Any, *, differentiated: bool) -> None:
     kind = "a floating-point array" if differentiated else "an array of real numbers"
     expected = f"{name} to give {kind}"
     if not hasattr(values, "dtype") or not hasattr(values, "shape"):
@@ -59,7 +59,6 @@ def _real(where: str, name: str, values: Any, *, differentiated: bool) -> jax.Ar
         fix = "count mistakes as a metric; a loss must have a gradient"
     ok = float_like or (whole and not differentiated)
     require(ok, where, expected, f"{values.dtype} of shape {values.shape}", fix)
-    return values
 
 
 def _fix(values: Any, n: int) -> str:

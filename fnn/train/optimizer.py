@@ -23,7 +23,8 @@ def updates_of(optimizer: Any, gradient: Any, opt_state: Any, params: Any, more:
     """
     while True:
         try:
-            return optimizer.update(gradient, opt_state, params, **more)
+            updates, opt_state = optimizer.update(gradient, opt_state, params, **more)
+            return updates, opt_state
         except TypeError as error:
             unknown = _UNKNOWN.search(str(error))
             if unknown is None or unknown[1] not in more:

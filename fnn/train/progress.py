@@ -14,7 +14,7 @@ _REFRESH = 0.1  # seconds between updates of the bar: smooth to the eye, nothing
 
 
 class Display:
-    """Shows nothing; the other displays override what they show."""
+    """Shows no progress; the other displays override what they show."""
 
     def __enter__(self) -> "Display":
         return self
@@ -28,6 +28,10 @@ class Display:
     def epoch_ends(self, row: dict[str, float]) -> None:
         """After an epoch and its evaluation: its row of the history."""
 
+    def print(self, text: str) -> None:
+        """What is to be said without progress, too."""
+        print(text, file=sys.stderr)
+
 
 class Pace:
     """How long the rest takes, compilation left out: it happens in the first step and in the first evaluation.
@@ -39,8 +43,9 @@ class Pace:
     def __init__(self, first: int, epochs: int, steps: int | None):
         self.ahead, self.steps = epochs - first, steps
         self.done, self.count = 0, 0  # epochs, and steps of this one
-        self.last_step, self.first_end, self.last_end = None, None, None
-        self.between = deque(maxlen=_REMEMBERED)
+        self.last_step: float | None = None
+        self.first_end, self.last_end = 0.0, 0.0  # set by the first epoch
+        self.between: deque[float] = deque(maxlen=_REMEMBERED)
 
     def step_ends(self) -> None:
         """After each step."""

@@ -143,7 +143,7 @@ def _read(path: Path, archive: zipfile.ZipFile, like: Any, part: str) -> tuple[A
     return tree, leaves, arrays
 
 
-def _path(where: str, path: Any) -> Path:
+def _path(where: str, path: str | bytes | os.PathLike[str]) -> Path:
     path = as_path(where, path)
     try:
         path = path.resolve()  # behind a symbolic link the file is replaced, not the link

@@ -77,16 +77,18 @@ class Step:
         self._layer, self._loss, self._optimizer, self._penalty = layer, loss, optimizer, penalty
         self._metrics, self._options = metrics, options
         self._plain = jax.jit(self._update, donate_argnums=0)  # inside another jit, which refuses options
-        self._tuned: dict[tuple[Any, ...], Callable[..., Any]] = {}  # by compiler options
-        self._programs: dict[tuple[Any, ...], Callable[..., Any]] = {}  # by shapes, dtypes and shardings of the batch
+        self._tuned: dict[tuple[Any, ...], jax.stages.Wrapped] = {}  # by compiler options
+        self._programs: dict[tuple[Any, ...], jax.stages.Wrapped] = {}  # by shapes, dtypes and shardings of the batch
 
     def __call__(self, train_state: TrainState, batch: tuple[Any, ...]) -> tuple[TrainState, dict[str, jax.Array]]:
         """Take one step; the arrays of train_state are donated."""
         args = _checked(train_state, batch)
         if not nothing_is_traced():
-            return self._plain(*args)
+            now, measures = self._plain(*args)
+            return now, measures
         with placement(placement_of(args)):
-            return self._program(*args)(*args)
+            now, measures = self._program(*args)(*args)
+        return now, measures
 
     def lower(self, train_state: TrainState, batch: tuple[Any, ...]) -> jax.stages.Lowered:
         """The program of a step on such a batch, which is not run."""
@@ -94,7 +96,7 @@ class Step:
         with placement(placement_of(args)):
             return self._program(*args).lower(*args)
 
-    def _program(self, train_state: TrainState, *batch: Any) -> Callable[..., Any]:
+    def _program(self, train_state: TrainState, *batch: Any) -> jax.stages.Wrapped:
         """The jitted update with the compiler options for a batch of these shapes, chosen at the first of them."""
         # The batch and the layer determine the shapes of the state; what differs between modes of gradients is small.
         leaves, where = jax.tree.leaves(batch), placement_of(train_state)
@@ -134,7 +136,8 @@ class Step:
 
         def grad_fn(params: Params, *_: Any) -> Params:
             asked.append(True)
-            return differentiate(params, *batch)[1]
+            slope: Params = differentiate(params, *batch)[1]
+            return slope
 
         # SAM's argument is grad_fn(params, i), Sophia's obj_fn.
         more = {"value": value, "grad": gradient, "value_fn": value_fn, "grad_fn": grad_fn, "obj_fn": value_fn}
@@ -144,7 +147,9 @@ class Step:
             return optax.apply_updates(old[0], updates), state, opt_state
 
         new, skipped = update_if_finite(advance, now[:3], value, gradient, state, evaluates=lambda: bool(asked))
-        return TrainState(*new, now.step + 1, now.key), {"loss": value, **measures, "skipped": skipped}
+        params, state, opt_state = new
+        now = TrainState(params, state, opt_state, now.step + 1, now.key)
+        return now, {"loss": value, **measures, "skipped": skipped}
 
 
 def make_step(

@@ -18,7 +18,7 @@ def nothing_is_traced() -> bool:
     >>> nothing_is_traced(), bool(jax.jit(nothing_is_traced)())
     (True, False)
     """
-    return get_opaque_trace_state() == _at_once()
+    return bool(get_opaque_trace_state() == _at_once())
 
 
 @contextmanager

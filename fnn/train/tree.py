@@ -1,6 +1,6 @@
 """What a tree of arrays is, in words that JSON can hold: its containers, and the dtype and shape of each leaf."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,8 @@ def build(node: Any, leaves: Iterator[Any]) -> Any:
     items = [build(child, leaves) for child in node["nodes"]]
     if node["kind"] == "dict":
         return dict(zip(node["names"], items, strict=True))
-    return {"list": list, "tuple": tuple, "TrainState": lambda items: TrainState(*items)}[node["kind"]](items)
+    make: dict[str, Callable[[list[Any]], Any]] = {"list": list, "tuple": tuple, "TrainState": TrainState._make}
+    return make[node["kind"]](items)
 
 
 def key_dtype(impl: str) -> str:
