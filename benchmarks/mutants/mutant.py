@@ -78,8 +78,8 @@ class Mutant:
     equivalent: str = ""
 
     def operation(self) -> Callable:
-        """The broken operation, `(spec, *args) -> output`."""
-        return by_hand(self.fwd, self.bwd)
+        """The broken operation, `(spec, *args) -> output`, by the implementations that `gradients` asks for."""
+        return by_hand(self.fwd, self.bwd, name=self.rule)
 
     def cases(self) -> list[tuple[int, Case]]:
         """The rule's cases that can show it, the smallest first."""

@@ -8,6 +8,7 @@ gradcheck reaches JAX through a bridge: a `torch.autograd.Function` in float64 w
 import dataclasses
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,8 @@ from fnn.check.finding import first_line
 from fnn.check.rule.examine import examine
 from fnn.check.rule.vjp import check_vjp
 from fnn.core.cases import Case
-from fnn.core.rule import Rule
+from fnn.core.placement import placement
+from fnn.core.rule import Rule, gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,13 @@ def call_of(rule: Rule, i: int, case: Case, f: Callable, change: Callable | None
 
     reference = None if change else partial(rule.reference, case.spec)
     auto = partial(rule.forward, case.spec)
-    return Call(f"{rule.name}, case {i}", partial(f, case.spec), sample, auto, reference)
+
+    def operation(*args: Any) -> Any:
+        asked = gradients({rule.name: case.implementation}) if case.implementation else nullcontext()
+        with asked, placement("single"):
+            return f(case.spec, *args)
+
+    return Call(f"{rule.name}, case {i}", operation, sample, auto, reference)
 
 
 def calls_of(mutant: Mutant, rule: Rule) -> list[tuple[int, Call]]:

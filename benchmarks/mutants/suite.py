@@ -16,6 +16,7 @@ from benchmarks.mutants.correct import correct_calls
 from benchmarks.mutants.differ import differs
 from benchmarks.mutants.mutant import Mutant
 from benchmarks.mutants.rivals import CHECKERS, Call, call_of, calls_of
+from fnn.check.command.main import two_devices
 from fnn.check.finding import first_line
 from fnn.core.rule import rules
 
@@ -132,6 +133,8 @@ def _quietly(function: Callable, name: str, checkers: Sequence[str]) -> Outcome:
         jax.clear_caches()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if _done == 1:
+            two_devices()
         return function(name, checkers)
 
 

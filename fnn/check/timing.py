@@ -9,7 +9,7 @@ import jax
 
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer, require, require_function
-from fnn.core.rule import gradients
+from fnn.core.rule import kept_by_hand
 
 MODES = ("hand", "auto")
 
@@ -55,7 +55,7 @@ def medians(
     seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
 
     def clocked(mode: str) -> float:
-        with gradients(mode):
+        with kept_by_hand(mode):
             start = time.perf_counter()
             jax.block_until_ready(call(mode))
             return time.perf_counter() - start

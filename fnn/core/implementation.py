@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from jax import lax
 
-from fnn.core.errors import described, require, require_function
+from fnn.core.errors import described, require, require_flag, require_function
 from fnn.core.mapped import unless_mapped
+from fnn.core.placement import Placement, current_placement, placement
 from fnn.core.sizes import fixed, known
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # as JAX calls them where it lowers a program
@@ -32,7 +33,7 @@ def anything(spec: Any, *args: Any) -> bool:
     return True
 
 
-def here() -> str:
+def nothing() -> str:
     """Nothing is missing."""
     return ""
 
@@ -49,12 +50,13 @@ class Implementation:
       fits: `(spec, *args) -> bool`: whether `run` can compute this at all; asked where the row is forced.
       platform: the one on which it counts, of `PLATFORMS`; "" for all.
       measured: which measurement says that it is worth its row.
-      available: `() -> str`: "", or what is missing here, a library or a device. Then the table skips the row, and
-        forcing it is refused with these words.
+      missing: `() -> str`: what is missing here, a library or a device, in words; "" for nothing. With words the table
+        skips the row, and forcing it is refused with them. Without, a row for one platform can be forced on others.
       alone: whether `vmap` over the second argument alone, one array shared by many, had better map the last row.
 
     Raises:
-      InputError: an empty name, a platform that JAX does not have, what is no function.
+      InputError: an empty name, one that `fnn.gradients` or the last rows have ("hand", "auto", "plain"), a platform
+        that JAX does not have, what is no function.
     """
 
     name: str
@@ -63,20 +65,29 @@ class Implementation:
     fits: Callable[..., bool] = anything
     platform: str = ""
     measured: str = ""
-    available: Callable[[], str] = here
+    missing: Callable[[], str] = nothing
     alone: bool = False
 
     def __post_init__(self) -> None:
         ok = isinstance(self.name, str) and self.name not in ("", "hand", "auto")
         fix = "call it by what it does; hand and auto are taken"
-        require(ok or self.name == "hand", "Implementation", "a name, a string", described(self.name), fix)
+        require(ok, "Implementation", "a name, a string", described(self.name), fix)
         where = f"Implementation {self.name!r}"
         ok = self.platform in ("", *PLATFORMS)
         expected = f"a platform of {', '.join(PLATFORMS)}, or none for all"
         require(ok, where, expected, described(self.platform), "write one row for each platform")
         for name in ("run", "when", "fits"):
             require_function(where, name, getattr(self, name), "spec", "...")
-        require_function(where, "available", self.available)
+        require_function(where, "missing", self.missing)
+        require(isinstance(self.measured, str), where, "measured, words", described(self.measured), "leave it out")
+        require_flag(where, "alone", self.alone)
+
+    def lacks(self) -> str:
+        """What is missing here, "" for nothing."""
+        words = self.missing()
+        fix = 'return "" where nothing is missing'
+        require(isinstance(words, str), f"Implementation {self.name!r}", "words of missing()", described(words), fix)
+        return words
 
 
 class Product:
@@ -90,6 +101,17 @@ class Product:
     def __init__(self, name: str, *rows: Implementation):
         self.name = name
         self.rows = rows
+        self.foreign: frozenset[str] = frozenset()  # names of rows from outside: what they return is looked at
+
+    def add(self, row: Implementation) -> None:
+        """Put a row on top, in the place of an older one of its name."""
+        self.rows = (row, *(old for old in self.rows if old.name != row.name))
+        self.foreign |= {row.name}
+
+    def remove(self, name: str) -> None:
+        """Take the rows of a name out, but for the last."""
+        *rows, last = self.rows
+        self.rows = (*(row for row in rows if row.name != name), last)
 
     def __call__(self, spec: Any, *args: Any, asks: tuple[Any, ...] | None = None, **like: Any) -> Any:
         """Compute it.
@@ -102,7 +124,11 @@ class Product:
         """
         asks = args if asks is None else asks
         like = jax.eval_shape(lambda **like: like, **like)  # a program must not hold arrays of which it reads the shape
-        runs = {platform: self._run(row, spec, like) for platform, row in self.choices(spec, *asks).items()}
+        runs = {}
+        for platform, row in self.choices(spec, *asks).items():
+            if row.name in self.foreign and row is not self.rows[-1]:
+                self._require_alike(row, spec, args, like)
+            runs[platform] = self._run(row, spec, like)
         default = runs.pop("")
         return lax.platform_dependent(*args, default=default, **runs) if runs else default(*args)
 
@@ -116,7 +142,7 @@ class Product:
         for row in self.rows:
             # Forms for one platform calculate with sizes: those behind the batch must be numbers.
             possible = row.platform not in found and (not row.platform or fixed(*sizes))
-            if possible and known(row.when, spec, *asks) and not row.available():
+            if possible and known(row.when, spec, *asks) and not row.lacks():
                 found[row.platform] = row
                 if not row.platform:
                     break
@@ -129,10 +155,32 @@ class Product:
 
     def _run(self, row: Implementation, spec: Any, like: dict[str, Any]) -> Callable[..., Any]:
         run = partial(row.run, spec, **like)
-        return partial(unless_mapped, run, partial(self.rows[-1].run, spec, **like)) if row.alone else run
+        if not row.alone:
+            return run
+        # Both may be traced when the program is lowered, after the blocks that hold now.
+        here, plain = (current_placement(), _forced.value), partial(self._last, spec, **like)
+        return partial(unless_mapped, partial(_within, *here, run), partial(_within, *here, plain))
+
+    @property
+    def _last(self) -> Callable[..., Any]:
+        return self.rows[-1].run
+
+    def _require_alike(self, row: Implementation, spec: Any, args: tuple[Any, ...], like: dict[str, Any]) -> None:
+        def returned(run: Callable[..., Any]) -> Any:
+            shapes = jax.eval_shape(partial(run, spec, **like), *args)
+            return jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", shapes)
+
+        came, want = returned(row.run), returned(self._last)
+        fix = "return the tree, shapes and dtypes that the plain form returns"
+        require(bool(came == want), f"implementation {row.name!r}", f"{self.name} to return {want}", came, fix)
 
 
-def unavailable(products: tuple[Product, ...], name: str) -> str | None:
-    """Why no row of this name can run here; "" where one can, None where there is none."""
-    reasons = [row.available() for product in products for row in product.rows if row.name == name]
-    return min(reasons, key=len) if reasons else None
+def _within(where: Placement, name: str, run: Callable[..., Any], *args: Any) -> Any:
+    with placement(where), forced(name):
+        return run(*args)
+
+
+def lacking(products: tuple[Product, ...], name: str) -> str:
+    """Why no row of this name can run here; "" where one can."""
+    reasons = [row.lacks() for product in products for row in product.rows if row.name == name]
+    return "" if "" in reasons else "; ".join(dict.fromkeys(reasons))

@@ -46,6 +46,15 @@ def _batch(
     return jax.vmap(plain if shared else form, axes)(*args), 0
 
 
+def _transpose(
+    cotangent: Any, a: Any, b: Any, *, form: Callable[..., Any], plain: Callable[..., Any]
+) -> tuple[Any, Any]:
+    """Of what is linear in one of the two: the adjoint of `plain`."""
+    if ad.is_undefined_primal(a):
+        return *jax.linear_transpose(lambda a: plain(a, b), a.aval)(cotangent), None
+    return None, *jax.linear_transpose(lambda b: plain(a, b), b.aval)(cotangent)
+
+
 @functools.cache
 def _either() -> Any:
     """The primitive: `form(a, b)` unless it is mapped or differentiated."""
@@ -55,6 +64,7 @@ def _either() -> Any:
     either.def_impl(lambda a, b, form, plain: jax.jit(form)(a, b))
     either.def_abstract_eval(_abstract)
     ad.primitive_jvps[either] = _jvp
+    ad.primitive_transposes[either] = _transpose
     batching.primitive_batchers[either] = _batch
     mlir.register_lowering(either, mlir.lower_fun(lambda a, b, form, plain: form(a, b), multiple_results=False))
     return either

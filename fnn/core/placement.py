@@ -16,7 +16,7 @@ _placement = jax.make_user_context(None)
 
 
 def placement(where: Placement) -> AbstractContextManager[None]:
-    """Say where the arrays live for everything traced or run inside the block: it decides speed, never values.
+    """Say where the arrays live for everything traced or run inside the block: it decides speed, not values.
 
     On a single device hand-written rules may cut the batch into parts that fit the caches. Where devices hold parts of
     the batch, such a loop would make them talk, so rules use what the compiler can split. `fnn.train.make_step` and
@@ -51,6 +51,16 @@ def _entered(where: Placement) -> Iterator[None]:
 def current_placement() -> Placement:
     """What the innermost block says; without one, "single" where the process has one device."""
     return _placement.value or ("single" if jax.device_count() == 1 else "sharded")
+
+
+@contextmanager
+def where_eager(trees: Any) -> Iterator[None]:
+    """The block for arrays with values: where nobody has said anything, they tell."""
+    if _placement.value is not None or placement_of(trees) == current_placement():
+        yield
+        return
+    with _placement(placement_of(trees)):
+        yield
 
 
 def placement_of(*trees: Any) -> Placement:

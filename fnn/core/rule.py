@@ -12,10 +12,10 @@ import numpy as np
 from fnn.core.alive import explained
 from fnn.core.cases import Case, Refusal
 from fnn.core.errors import InputError, described, require, require_function
-from fnn.core.implementation import Implementation, Product, forced, unavailable
-from fnn.core.placement import Placement, current_placement, placement
+from fnn.core.implementation import Implementation, Product, forced, lacking
+from fnn.core.placement import Placement, current_placement, placement, where_eager
 from fnn.core.sharding import align
-from fnn.core.storage import NOTHING, Storage, declared, restored
+from fnn.core.storage import NOTHING, Storage, Switch, current_switch, declared, restored, switched
 
 Mode = str  # "hand", "auto", or the name of an implementation
 
@@ -81,10 +81,18 @@ def _require_mode(mode: object, whose: str = "", rule: "Rule | None" = None) -> 
     ok = isinstance(mode, str) and mode in names
     listed = ", ".join(f'"{name}"' for name in names[:-1])
     require(ok, "gradients", f'mode{whose} {listed} or "{names[-1]}"', described(mode), "choose one of these")
-    reason = unavailable(rule.products, str(mode)) if rule else None
+    reason = lacking(rule.products, str(mode)) if rule else ""
     if reason:
         fix = "leave it out: the tables skip what cannot run"
         raise InputError("gradients", f"an implementation{whose} that can run here", f'"{mode}": {reason}', fix)
+
+
+@contextmanager
+def kept_by_hand(mode: Mode | Mapping[str, Mode]) -> Iterator[None]:
+    """As `gradients(mode)`, but "hand" keeps the implementations that are forced outside the block: for checkers."""
+    named = tuple((rule, name) for rule, name in _modes.value.named if name not in ("hand", "auto"))
+    with _modes(_Modes("hand", named)) if mode == "hand" else gradients(mode):
+        yield
 
 
 @contextmanager
@@ -158,15 +166,22 @@ class Rule:
         require(ok, where, "refuses, pairs (call, message)", described(self.refuses), "leave it out, or pass pairs")
         object.__setattr__(self, "refuses", tuple(Refusal(*pair) for pair in self.refuses))
         ok = isinstance(self.products, Sequence) and all(isinstance(product, Product) for product in self.products)
-        require(ok, where, "products, a tuple of Product", described(self.products), "leave them out, or make some")
+        require(
+            ok,
+            where,
+            "products, a tuple of Product",
+            described(self.products),
+            "make them with fnn.core.implementation.Product",
+        )
         ok = isinstance(self.storage, Storage)
-        require(ok, where, "storage, a Storage", described(self.storage), "leave it out, or make one")
+        fix = "leave it out, or make one: fnn.core.storage.Storage(...)"
+        require(ok and self.storage.sound(), where, "storage, a Storage", described(self.storage), fix)
         require(len(self.cases) > 0, where, "at least one case", "none", "add cases that exercise every option")
         old = _registry.get(self.name)
         if old is not None and _origin(old.fwd) != _origin(self.fwd):
             raise InputError(where, "a new name", f"one registered by {_origin(old.fwd)[0]}", "choose another name")
 
-        fwd, bwd = (Product(name, Implementation(name="hand", run=getattr(self, name))) for name in ("fwd", "bwd"))
+        fwd, bwd = (Product(name, Implementation(name="plain", run=getattr(self, name))) for name in ("fwd", "bwd"))
         object.__setattr__(self, "products", (fwd, bwd, *self.products))
         object.__setattr__(self, "_hand", by_hand(fwd, bwd, self.storage, self.name))
         eager = {"hand": self._hand, "auto": self.forward}
@@ -175,9 +190,9 @@ class Rule:
 
     @property
     def implementations(self) -> tuple[str, ...]:
-        """Names of the rows of all its tables, in their order, "hand" not among them."""
-        names = (row.name for product in self.products for row in product.rows)
-        return tuple(dict.fromkeys(name for name in names if name != "hand"))
+        """Names of the rows of all its tables that have several, in their order."""
+        tables = [product.rows for product in self.products if len(product.rows) > 1]
+        return tuple(dict.fromkeys(row.name for rows in tables for row in rows))
 
     def refuse(self, *pairs: tuple[Callable[..., Any], str]) -> None:
         """Add to `refuses`, where the function that refuses is defined after the rule."""
@@ -186,11 +201,15 @@ class Rule:
     def add(self, product: str, row: Implementation) -> None:
         """Put a row on top of a table: from a script, before anything that uses the rule has been compiled.
 
+        It takes the place of a row of the same name. Rules that share a table share the row: `conv` and
+        `conv_transpose` do, but for "fwd" and "bwd". To check the row where the cases do not reach it, force it:
+        `with fnn.gradients({"conv": "mine"}): fnn.check.check_rule("conv")`.
+
         Args:
           product: "fwd", "bwd", or another name of `products`. Rows of "fwd" are run with `(spec, *args)` and return
             the output and the residuals of the rule's own `fwd`, alike in tree, shapes and dtypes; rows of "bwd" are
             run with `(spec, residuals, cotangent)`.
-          row: the implementation. `fnn.check.check_rule` then checks it in the cases in which the table chooses it.
+          row: the implementation. What it returns is compared in tree, shapes and dtypes whenever it is traced.
 
         Raises:
           InputError: no such product, no Implementation.
@@ -201,20 +220,28 @@ class Rule:
         require(
             isinstance(row, Implementation), where, "an Implementation", described(row), "make one for your function"
         )
-        table = self.products[names.index(product)]
-        table.rows = (row, *table.rows)
+        self.products[names.index(product)].add(row)
         self._forget()
 
     def remove(self, name: str) -> None:
-        """Take the rows of an implementation out of all tables, but for those that compute what no other row can."""
+        """Take the rows of an implementation out of all tables, but for their last rows, which compute all.
+
+        Raises:
+          InputError: no implementation of this name.
+        """
+        known = self.implementations
+        ok = isinstance(name, str) and name in known
+        require(ok, f"Rule {self.name!r}", f"an implementation of {list(known)}", described(name), "name one of these")
         for table in self.products:
-            *rows, last = table.rows
-            table.rows = (*(row for row in rows if row.name != name), last)
+            table.remove(name)
         self._forget()
 
     def _forget(self) -> None:
-        for compiled in self._eager.values():
-            compiled.clear_cache()
+        """Eager calls compile again: those of all rules that have one of the tables."""
+        for rule in _registry.values():
+            if any(table in rule.products for table in self.products):
+                for compiled in rule._eager.values():
+                    compiled.clear_cache()
 
     def of(self, case: Case) -> Callable[..., Any]:
         """The operation `(*args) -> output` with the options of a case, and by the implementation that it asks for."""
@@ -237,7 +264,8 @@ class Rule:
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
             # Nothing is differentiated: one dispatch instead of one an operation, and the compiler drops the residuals.
             try:
-                return self._eager["auto" if mode == "auto" else "hand"](spec, *args)
+                with where_eager(args):
+                    return self._eager["auto" if mode == "auto" else "hand"](spec, *args)
             except (RuntimeError, ValueError) as error:
                 raise explained(self.name, args, error)  # noqa: B904 - it may be the very error
         return self.forward(spec, *args) if mode == "auto" else self._hand(spec, *args)
@@ -249,10 +277,11 @@ class _Call(NamedTuple):
     spec: Hashable
     implementation: str
     placement: Placement
+    switch: Switch
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        with forced(self.implementation), placement(self.placement):
+        with forced(self.implementation), placement(self.placement), switched(self.switch):
             yield
 
 
@@ -282,7 +311,7 @@ def by_hand(
     def operation(spec: Hashable, *args: Any) -> Any:
         mode = _modes.value.of(name)
         implementation = "" if mode in ("hand", "auto") else mode
-        return hand(_Call(spec, implementation, current_placement()), *align(*args))
+        return hand(_Call(spec, implementation, current_placement(), current_switch()), *align(*args))
 
     return operation
 

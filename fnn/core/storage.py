@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad, batching, mlir
 
-from fnn.core.errors import require_flag
+from fnn.core.errors import require, require_flag
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 
@@ -35,25 +35,35 @@ class Storage(NamedTuple):
       output: "recomputable": in a few steps from the residuals; "as its input": recomputable where the rule's first
         argument was; "" for neither. Where it is neither, but `kept`, XLA stores it instead of computing it again.
       kept: whether the output is kept where it is not recomputable.
+      saves_output: the number of the residual that is the output, stored as that is; None for none.
       residuals: numbers of the residuals that are inputs of a product: computed again where they are recomputable.
       kept_residuals: numbers of the residuals that are kept.
     """
 
     output: Literal["", "recomputable", "as its input"] = ""
     kept: bool = False
+    saves_output: int | None = None
     residuals: tuple[int, ...] = ()
     kept_residuals: tuple[int, ...] = ()
+
+    def sound(self) -> bool:
+        """Whether these are possible declarations."""
+        numbers = (*self.residuals, *self.kept_residuals, *(() if self.saves_output is None else (self.saves_output,)))
+        words = self.output in ("", "recomputable", "as its input")
+        return words and all(isinstance(n, int) and n >= 0 for n in numbers)
 
 
 NOTHING = Storage()
 
 
-class _Switch(NamedTuple):
+class Switch(NamedTuple):
+    """What `storage` says."""
+
     keep: bool = True
     recompute: bool = True
 
 
-_switch = jax.make_user_context(_Switch())
+_switch = jax.make_user_context(Switch())
 
 
 def storage(*, keep: bool = True, recompute: bool = True) -> AbstractContextManager[None]:
@@ -72,19 +82,34 @@ def storage(*, keep: bool = True, recompute: bool = True) -> AbstractContextMana
     """
     require_flag("storage", "keep", keep)
     require_flag("storage", "recompute", recompute)
-    return _entered(_Switch(keep, recompute))
+    return switched(Switch(keep, recompute))
 
 
 @contextmanager
-def _entered(switch: _Switch) -> Iterator[None]:
+def switched(switch: Switch) -> Iterator[None]:
+    """The block in which `storage` says this."""
     with _switch(switch):
         yield
 
 
+def current_switch() -> Switch:
+    """What the innermost block says."""
+    switch: Switch = _switch.value
+    return switch
+
+
 def declared(storage: Storage, args: tuple[Any, ...], output: Any, residuals: Any) -> tuple[Any, Any]:
-    """What a rule's `fwd` returned, as declared; a residual that is the output itself stays the output."""
+    """What a rule's `fwd` returned, as declared.
+
+    Raises:
+      InputError: a declaration for residuals that are no tuple, or for an output that is a tree.
+    """
     if storage == NOTHING:
         return output, residuals
+    ok = isinstance(residuals, tuple) and isinstance(output, jax.Array | tuple)
+    got = f"{type(output).__name__} and {type(residuals).__name__}"
+    fix = "return (output, (residual, ...)), or leave storage out"
+    require(ok, "storage", "an output array, or a tuple of them, and a tuple of residuals", got, fix)
     keep, recompute = _switch.value
     one = isinstance(output, jax.Array)
     first = output if one else output[0]
@@ -94,7 +119,7 @@ def declared(storage: Storage, args: tuple[Any, ...], output: Any, residuals: An
         stored = _bind(first, *inputs, how="recomputable", keep=keep and storage.kept)
     elif storage.kept and keep:
         stored = kept(first)
-    residuals = tuple(stored if r is first else r for r in residuals)
+    residuals = tuple(stored if i == storage.saves_output else r for i, r in enumerate(residuals))
     if keep:
         chosen = storage.kept_residuals
         residuals = tuple(kept(r) if i in chosen and r is not None else r for i, r in enumerate(residuals))

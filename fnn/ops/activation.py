@@ -68,6 +68,7 @@ def _activation(
         *[case(option, normal((2, 3, 4), 4.0), batched=False) for option in options],
     )
     refuses = ((lambda: globals()[name](jnp.arange(3)), f"{name} expected a floating-point x; got int32"), *refuses)
+    storage = storage._replace(saves_output=0 if saves == "y" else None)
     return Rule(
         name=name,
         forward=f,

@@ -20,7 +20,7 @@ PRODUCT = Product(
     "sum",
     row("never", 1, when=lambda spec, x: False),
     row("gpu", 2, platform="cuda", when=lambda spec, x: x.shape[0] > 1),
-    row("missing", 3, available=lambda: "no such library"),
+    row("missing", 3, missing=lambda: "no such library"),
     row("processor", 4, platform="cpu", when=lambda spec, x: x.shape[0] > 2),
     row("second", 5, platform="cuda"),
     row("plain", 0),
@@ -46,6 +46,10 @@ def test_where_a_size_is_unknown_rows_of_a_platform_wait():
     assert PRODUCT.choices(None, jax.ShapeDtypeStruct((3, n), "float32")).keys() == {""}
 
 
+def _one_by_one(spec, x, w):
+    return x.shape[-1] == 1 and w.size == 1 and x.shape[1] == 4
+
+
 @pytest.fixture
 def doubled():
     """A user's rows on top of two rules of fnn, wrong on purpose: the value tells who ran."""
@@ -54,10 +58,13 @@ def doubled():
         name="twice", run=lambda spec, p, t: (2 * (p - t) ** 2, (p, t)), when=lambda spec, p, t: p.ndim == 2
     )
     rules[0].add("fwd", twice)
-    rules[1].add("forward", fnn.Implementation(name="zero", run=lambda spec, x, w: 0 * x, platform="cpu"))
+    rules[1].add(
+        "forward", fnn.Implementation(name="zero", run=lambda spec, x, w: 0 * x, when=_one_by_one, platform="cpu")
+    )
     yield
     for rule, name in zip(rules, ("twice", "zero"), strict=True):
-        rule.remove(name)
+        if name in rule.implementations:
+            rule.remove(name)
 
 
 @pytest.mark.usefixtures("doubled")
@@ -74,8 +81,56 @@ def test_a_row_of_a_users_own_runs_and_goes():
         assert jax.jit(lambda p, t: fnn.squared_error(p, t))(p[:, 0], t[:, 0]).tolist() == [2, 2, 2], "forced"
     with pytest.raises(AssertionError, match="primal"):  # fnn.check sees the row
         fnn.check.check_rule("squared_error", cases=[0], skip=("pairs",)).raise_if_wrong()
+    with fnn.gradients({"squared_error": "plain"}):
+        assert fnn.squared_error(p, t).tolist() == [1, 1, 1], "the rule's own form has a name, too"
     RULES["squared_error"].remove("twice")
     assert fnn.squared_error(p, t).tolist() == [1, 1, 1]
+
+
+def test_checks_see_a_row_that_is_forced_around_them():
+    rule = RULES["tanh"]
+    rule.add("bwd", fnn.Implementation(name="big", run=lambda s, r, dy: (3 * dy,), when=lambda s, r, dy: False))
+    try:
+        assert fnn.check.check_rule("tanh", cases=[0], checks=["automatic"])
+        with fnn.gradients({"tanh": "big"}):
+            assert not fnn.check.check_rule("tanh", cases=[0], checks=["automatic"])
+            assert not fnn.check.check_vjp(fnn.ops.tanh, normal(0, (3,)), checks=["automatic"])
+    finally:
+        rule.remove("big")
+
+
+def test_a_row_that_returns_something_else_is_refused():
+    rule = RULES["relu"]
+    for returned in ("float16", "(1, 3)"):
+        run = {"float16": lambda s, x: (x.astype("float16"), (x,)), "(1, 3)": lambda s, x: (x[None], (x,))}[returned]
+        rule.add("fwd", fnn.Implementation(name="other", run=run))
+        try:
+            with pytest.raises(fnn.InputError, match=r"implementation 'other' expected fwd to return \('float32\[3\]'"):
+                fnn.ops.relu(jnp.ones(3))
+        finally:
+            rule.remove("other")
+
+
+def test_rules_that_share_a_table_forget_together():
+    x, w = jnp.ones((1, 4, 1)), jnp.ones((1, 1, 1))
+    assert fnn.ops.conv_transpose(x, w).all()
+    zero = fnn.Implementation(name="zero", run=lambda spec, x, w: 0 * x, when=_one_by_one)
+    RULES["conv"].add("input gradient", zero)
+    try:
+        assert not fnn.ops.conv_transpose(x, w).any()
+    finally:
+        RULES["conv"].remove("zero")
+    assert fnn.ops.conv_transpose(x, w).all()
+
+
+def test_a_row_on_another_platform_leaves_what_is_stored_alone():
+    rule, program = RULES["relu"], lambda: jax.jit(jax.grad(lambda x: fnn.ops.relu(2 * x).sum())).lower(jnp.ones(3))
+    before = program().as_text().count("stablehlo.while")
+    rule.add("fwd", fnn.Implementation(name="elsewhere", run=rule.fwd, platform="cuda"))
+    try:
+        assert program().as_text().count("stablehlo.while") == before == 1
+    finally:
+        rule.remove("elsewhere")
 
 
 def test_a_forced_row_is_remembered_for_the_backward_pass():
@@ -93,21 +148,23 @@ def test_a_forced_row_is_remembered_for_the_backward_pass():
 
 def test_every_row_of_every_table_is_reached_by_a_case(monkeypatch):
     """By its table's choice on CPU, or by name: so that `fnn.check` has seen the program."""
-    reached = set()
+    reached, current = set(), []
     choose = Product.choices
 
     def choices(self, spec, *asks):
         found = choose(self, spec, *asks)
-        reached.update((self, row) for row in found.values())
+        reached.update((current[-1], self, row) for row in found.values())
         return found
 
     monkeypatch.setattr(Product, "choices", choices)
     rows = set()
     for rule in RULES.values():
+        current.append(rule.name)
         for i, case in enumerate(rule.cases):
             jax.eval_shape(lambda args, rule=rule, case=case: gradient(rule.of(case), args), case.sample(i))
-        rows |= {(product, row) for product in rule.products for row in product.rows if row.platform in ("", "cpu")}
-    assert not [(product.name, row.name) for product, row in rows - reached if not row.available()]
+        for product in rule.products:
+            rows |= {(rule.name, product, row) for row in product.rows if row.platform in ("", "cpu")}
+    assert not [(rule, product.name, row.name) for rule, product, row in rows - reached if not row.lacks()]
 
 
 def gradient(operation, args):
@@ -117,7 +174,7 @@ def gradient(operation, args):
 
 def test_a_row_that_cannot_run_is_skipped_and_refused_by_name():
     rule = RULES["tanh"]
-    rule.add("fwd", fnn.Implementation(name="compiled", run=rule.fwd, available=lambda: "numba is not installed"))
+    rule.add("fwd", fnn.Implementation(name="compiled", run=rule.fwd, missing=lambda: "numba is not installed"))
     try:
         assert fnn.ops.tanh(jnp.zeros(2)).tolist() == [0, 0]
         message = "gradients expected an implementation for 'tanh' that can run here; got \"compiled\": numba is not"
@@ -133,6 +190,10 @@ def test_a_row_that_cannot_run_is_skipped_and_refused_by_name():
     [
         (lambda: row("", 0), "a name, a string; got ''"),
         (lambda: row("auto", 0), "a name, a string; got 'auto'"),
+        (lambda: row("x", 0, measured=3), "measured, words; got 3"),
+        (lambda: row("x", 0, alone="yes"), "True or False for alone"),
+        (lambda: row("x", 0, missing=lambda: True).lacks(), r"words of missing\(\); got True"),
+        (lambda: RULES["conv"].remove("nothing"), r"an implementation of \['plain'|'matmul'.*got 'nothing'"),
         (lambda: row("x", 0, platform="gpu"), f"a platform of {', '.join(PLATFORMS)}"),
         (lambda: fnn.Implementation(name="x", run=3), "run"),
         (lambda: RULES["conv"].add("backward", row("x", 0)), "a product of fwd, bwd, forward, input gradient"),

@@ -72,13 +72,15 @@ def test_the_arrays_tell_a_step_where_they_live():
     x, t = jnp.ones((8, 3)), jnp.zeros((8, 1))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     split = NamedSharding(mesh, PartitionSpec("data"))
+    traced = []
     for batch, where in (((x, t), "single"), (jax.device_put((x, t), split), "sharded"), ((x, t), "single")):
         seen.clear()
         now = train.init_state(layer, optimizer, jax.random.key(0), x[:1])
         assert placement_of(batch) == where
         with fnn.placement("sharded"):  # what the arrays tell counts more
             step(now, batch)
-        assert set(seen) <= {where}
+        assert set(seen) == {where} or len(traced) == 2  # the third is compiled already
+        traced.append(where)
 
 
 def test_what_is_no_place_is_refused():

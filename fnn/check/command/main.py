@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     outcome: Outcome
     options = _parser().parse_args(argv)
-    _two_devices()
+    two_devices()
     sys.path.insert(0, os.getcwd())  # for `--model`; a console script lacks it
     try:
         _refuse_options(options)
@@ -181,10 +181,10 @@ def _check_call(call: tuple[str, int], how: dict[str, Any]) -> tuple[str, int, S
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells what an interrupt means
-    _two_devices()
+    two_devices()
 
 
-def _two_devices() -> None:
+def two_devices() -> None:
     """Give JAX a second host device, without which `shard_map` cannot be checked, unless it is too late."""
     try:
         jax.config.update("jax_num_cpu_devices", 2)

@@ -27,7 +27,7 @@ from fnn.core.alive import of_live_arrays
 from fnn.core.errors import integer
 from fnn.core.layer import Layer, Pair, Params, State
 from fnn.core.program import bytes_of
-from fnn.core.rule import gradients
+from fnn.core.rule import gradients, kept_by_hand
 from fnn.core.shared import unshared
 from fnn.inspect.table import table
 from fnn.train.batch import mean
@@ -250,7 +250,7 @@ def _seconds(part: _Part, rounds: int) -> dict[str, float]:
     (params, cotangents), data = part.first()
     back, pulls = jax.jit(lambda pull, dy: pull(dy)), {}
     for mode in MODES:
-        with gradients(mode):
+        with kept_by_hand(mode):
             pulls[mode] = jax.jit(part.save)(params, data)
     seconds = medians(lambda mode: back(pulls[mode], cotangents), rounds)
     return {mode: part.copies * value for mode, value in seconds.items()}
@@ -260,7 +260,7 @@ def _saved(part: _Part) -> dict[str, int]:
     (params, _), data = part.first()
     known, sizes = len(jax.tree.leaves(params)), {}
     for mode in MODES:
-        with gradients(mode):
+        with kept_by_hand(mode):
             program = jax.make_jaxpr(part.save)(params, data).jaxpr
         kept = {v for v in program.outvars if not isinstance(v, core.Literal)} - set(program.invars[:known])
         sizes[mode] = part.copies * sum(map(bytes_of, kept))

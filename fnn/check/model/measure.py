@@ -10,6 +10,7 @@ itself. Entries that jump even after a rounding of float64 count only what param
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from fnn.check.finding import Finding, Leaf, first_line
 from fnn.check.tolerance import EPS64, MODEL, eps_of, gap, largest, largest_gap, movement, rounding
 from fnn.check.verdict import leaf_of
 from fnn.core.program import narrowest
-from fnn.core.rule import gradients
+from fnn.core.rule import gradients, kept_by_hand
 
 # A gradient in the given dtype that is not this many times worse than JAX's own is no fault of the rule: sums in half
 # precision, underflow.
@@ -183,6 +184,7 @@ class Measured:
         return [np.asarray(leaf, np.float64) for leaf in self._run({}, *there, wide=self.wide)]
 
     def _run(self, mode: Mapping[str, str] | str, free: Any, data: Any, wide: bool = False) -> list[np.ndarray]:
-        with wide_types(wide), gradients("auto"), gradients(mode):
+        others = nullcontext() if mode == "hand" else gradients("auto")
+        with wide_types(wide), others, kept_by_hand(mode):
             f = self._f if mode else self._auto
             return [np.asarray(leaf) for leaf in jax.tree.leaves(f(free, data))]

@@ -31,6 +31,7 @@ _TABLE: dict[str, Callable[[Numeric], Iterator[Finding]]] = {
     "exact": oracles.check_exact,
     "precision": ladder.check_precision,
     "jit": transforms.check_jit,
+    "placement": transforms.check_placement,
     "vmap": transforms.check_vmap,
     "grad_of_grad": transforms.check_grad_of_grad,
     "jvp_of_grad": transforms.check_jvp_of_grad,
@@ -41,7 +42,7 @@ _TABLE: dict[str, Callable[[Numeric], Iterator[Finding]]] = {
 }
 CHECKS = tuple(_TABLE)
 # Programs that a check compiles, where they are many.
-_PROGRAMS = {"jit": 2, "grad_of_grad": 6, "jvp_of_grad": 6, "scan": 2, "shard_map": 2}
+_PROGRAMS = {"jit": 2, "placement": 1, "grad_of_grad": 6, "jvp_of_grad": 6, "scan": 2, "shard_map": 2}
 _JUDGES = {"automatic", "differences", "coordinates", "jacobian"}  # of the gradient's values
 _SLIGHT = 1e-3  # a relative error that a solver may have
 # What compiles most and finds least beyond the others.

@@ -18,7 +18,7 @@ from fnn.check.automatic import automatic, run_on
 from fnn.check.differences import sweep_eagerly, sweeper
 from fnn.check.tolerance import EPS64, eps_of, largest, largest_gap, limit_of, movement
 from fnn.core.program import equations, float_names, narrowest
-from fnn.core.rule import gradients
+from fnn.core.rule import kept_by_hand
 
 Arrays = tuple[np.ndarray, ...]
 Pair = tuple[Arrays, Arrays]  # outputs and gradients
@@ -81,7 +81,7 @@ class Subject:
 
     def _flat(self, f: Callable, mode: str) -> Callable:
         def flat(floats: tuple) -> tuple:
-            with gradients(mode):
+            with kept_by_hand(mode):
                 out = f(*self.put(floats))
             parts = [part for leaf in jax.tree.leaves(out) for part in _real_parts(leaf)]
             return tuple(jnp.asarray(part) for part in parts if is_float(part))

@@ -31,7 +31,14 @@ def check_jit(numeric: Numeric) -> Iterator[Finding]:
     eager = subject.run(GIVEN, pull(subject.functions["hand"]), subject.given, subject.cotangents(0, GIVEN))
     compiled = subject.gradients("hand", GIVEN)
     yield from _conclude("jit", numeric, compiled, eager, "compiled against op by op")
-    point = subject.given, subject.cotangents(0, GIVEN)
+
+
+def check_placement(numeric: Numeric) -> Iterator[Finding]:
+    """The program for a batch on several devices against that for one device, where they differ."""
+    subject = numeric.subject
+    if not subject.compiled:
+        return
+    compiled, point = subject.gradients("hand", GIVEN), (subject.given, subject.cotangents(0, GIVEN))
     programs = set()
     for where in get_args(Placement):
         with placement(where):
@@ -39,7 +46,9 @@ def check_jit(numeric: Numeric) -> Iterator[Finding]:
     if len(programs) > 1:
         with placement("sharded"):
             elsewhere = subject.pull("hand", GIVEN, *point)
-        yield from _conclude("jit", numeric, elsewhere, compiled, "as for a batch on several devices")
+        yield from _conclude("placement", numeric, elsewhere, compiled, "as for a batch on several devices")
+    else:
+        yield Finding("placement", "pass", detail="the same program on one device and on several")
 
 
 def check_vmap(numeric: Numeric) -> Iterator[Finding]:

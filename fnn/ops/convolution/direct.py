@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from fnn.core.placement import whole_batch
 from fnn.core.sharding import result_sharding
 from fnn.core.sizes import fixed
 from fnn.ops.convolution.spec import ConvSpec
@@ -73,18 +72,18 @@ def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -
     by the exchanged dimensions.
     """
     dy = _filled(dy)
-    canonical, other = (partial(form, spec, w=w) for form in (_canonical, _elsewhere(x, dy)))
+    canonical, other = (partial(form, spec, w=w) for form in (_canonical, _elsewhere(x)))
     return lax.platform_dependent(x, dy, cpu=canonical, default=other)
 
 
-def _elsewhere(x: jax.Array, dy: jax.Array) -> Callable[..., jax.Array]:
+def _elsewhere(x: jax.Array) -> Callable[..., jax.Array]:
     """XLA's own form, unless it could be wrong.
 
     Per-example gradients (vmap, a batch of one example inside) become one convolution with a group for each example.
     Where these groups are split among devices, XLA's partitioner (JAX 0.10.2) computes another sum if the groups have
     one channel and the dimensions are exchanged: so does `jax.grad` of a convolution. In canonical form it is right.
     """
-    return _canonical if x.shape[0] == 1 and not whole_batch(x, dy) else _exchanged
+    return _canonical if x.shape[0] == 1 else _exchanged
 
 
 def _exchanged(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> jax.Array:

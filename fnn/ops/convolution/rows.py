@@ -19,7 +19,7 @@ from fnn.ops.convolution.spec import ConvSpec
 
 def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
     """2-D, dense, stride and dilation 1."""
-    return w.ndim == 4 and set(spec.stride) == set(spec.dilation) == {1} and spec.groups == 1
+    return spec.slides_in_plane(w)
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:

@@ -133,6 +133,7 @@ rule = Rule(
             case(_spec((5, 4), padding=1), (8, 5, 4, 2), (3, 3, 2, 3), None, implementation=name)
             for name in ("rows", "separable", "winograd", "patches")
         ],
+        case(_spec((6, 5), 2, 1), (8, 6, 5, 2), (3, 3, 2, 3), None, implementation="phases"),
     ),
 )
 
@@ -150,6 +151,11 @@ transpose_rule = Rule(
         case(_spec((6, 6), 2), (1, 3, 3, 2), (2, 2, 2, 3), (3,), batched=False),
         case(_spec((8,), 2, ((1, 0),), groups=2), (8, 4, 2), (3, 1, 4), (4,)),
         case(_spec((3, 4, 3)), (1, 2, 3, 2, 2), (2, 2, 2, 2, 3), None, batched=False),
+        case(_spec((5, 5), groups=3), (8, 4, 3, 3), (2, 3, 1, 3), None),  # depthwise
+        *[
+            case(_spec((5, 4), padding=1), (8, 5, 4, 2), (3, 3, 2, 3), None, implementation=name)
+            for name in ("rows", "wide", "separable", "winograd", "patches")
+        ],
         # Windows below the stride, with the gap at the end.
         case(_spec((6, 6), (3, 2), ((0, -2), (0, -1))), (8, 2, 3, 3), (1, 1, 3, 2), None),
     ),

@@ -20,6 +20,10 @@ class ConvSpec:
     dilation: Sizes
     groups: int
 
+    def slides_in_plane(self, w: jax.Array) -> bool:
+        """Whether it is 2-D and dense, with stride and dilation 1."""
+        return w.ndim == 4 and set(self.stride) == set(self.dilation) == {1} and self.groups == 1
+
     def axes(self, w: jax.Array) -> tuple[Axis, ...]:
         """Its spatial axes, for a kernel w."""
         return axes_of(self.sizes, w.shape[:-2], self.stride, self.dilation, self.padding)

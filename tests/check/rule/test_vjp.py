@@ -10,6 +10,7 @@ from jax import lax
 
 from fnn import check
 from fnn.check.rule.examine import SLOW, examine
+from fnn.core.placement import current_placement
 from fnn.core.sharding import varying
 from tests.broken import VALUES, failed, on_the_host, relu, ruled, says, sine, times, unary
 
@@ -104,6 +105,7 @@ BROKEN = {
     "kinks": (relu(1.5), False),
     "precision": (times(1.01, lambda x, dy: x.dtype == jnp.float32), True),
     "jit": (times(1.01, lambda x, dy: not isinstance(x, jax.core.Tracer)), True),
+    "placement": (times(1.01, lambda x, dy: current_placement() == "sharded"), True),
     "vmap": (sine(lambda x, dy: dy * cosine_wrong_in_batches(x)), True),
     "grad_of_grad": (sine(lambda x, dy: dy * lax.stop_gradient(jnp.cos(x))), False),
     "jvp_of_grad": (sine(lambda x, dy: dy * lax.stop_gradient(jnp.cos(x))), False),
