@@ -75,5 +75,17 @@ def test_every_page_with_python_is_run_by_a_test():
     assert {path.stem for path in (ROOT / "docs").glob("*.md") if blocks(path)} == run_here | elsewhere
 
 
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
+def test_links_lead_to_files_of_the_repository(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)\s#]+)", (ROOT / page).read_text())
+    built = {"docs/gallery", "docs/reference", "docs/results"}  # git does not have these
+    for link in links:
+        path = ((ROOT / page).parent / link).resolve()
+        assert path.exists(), link
+        assert not any(path.is_relative_to(ROOT / folder) for folder in built), link
+
+
 def test_readme_is_short():
     assert len(README.read_text().splitlines()) <= 130
