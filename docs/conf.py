@@ -34,6 +34,7 @@ autodoc_member_order = "bysource"
 
 MODULES = ("fnn", "fnn.ops", "fnn.train", "fnn.data", "fnn.models", "fnn.inspect", "fnn.check")
 EPOCHS = "4"
+LINKS = {"../benchmarks/results/": "results/", "../examples/lenet_digits.py": "gallery/lenet_digits.rst"}
 PICTURES = ROOT / "out" / "docs-pictures"
 
 
@@ -80,6 +81,12 @@ def write_pages() -> None:
             shutil.copy(path, HERE / "results")
 
 
+def links(app, page: str, source: list[str]) -> None:
+    """Links to files of the repository, which a forge follows, to the pages made of them."""
+    for file, built in LINKS.items():
+        source[0] = source[0].replace(f"]({file}", f"]({built}")
+
+
 def as_restructured_text(app, what, name, obj, options, lines: list[str]) -> None:
     """Escape in a docstring what means something to Sphinx and nothing to us: stars, bars and trailing underscores."""
     for i, line in enumerate(lines):
@@ -120,4 +127,5 @@ sphinx_gallery_conf = {
 def setup(app):
     """Sphinx calls this."""
     write_pages()
+    app.connect("source-read", links)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=100)

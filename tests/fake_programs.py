@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.networks.nodes import NotSupported
-from benchmarks.timing.worker import ProgramError, obey, sentence_of
+from benchmarks.timing.worker import ProgramError, run_request, sentence_of
 
 
 @dataclass
@@ -60,6 +60,6 @@ class InProcess:
 
     def ask(self, do, **request):
         try:
-            return obey(self.programs, {"do": do, **request})
+            return run_request(self.programs, {"do": do, **request})
         except Exception as error:
             raise ProgramError(sentence_of(error)) from error

@@ -12,6 +12,16 @@ def machine(report: Mapping) -> str:
     return f"{about['cores']} cores of {about['processor']}, Python {about['python']}, {versions}; {dated(about)}."
 
 
+def place(report: Mapping) -> str:
+    """Processor, date and commit alone.
+
+    >>> place({"machine": {"cores": 2, "processor": "Abacus", "date": "2026-01-31", "fnn": "0123abc"}})
+    'Measured on 2 cores of Abacus; 2026-01-31, fnn at commit 0123abc.'
+    """
+    about = report["machine"]
+    return f"Measured on {about['cores']} cores of {about['processor']}; {dated(about)}."
+
+
 def dated(about: Mapping) -> str:
     """Date and commit of a measurement; a plus where files had changed after the commit.
 

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.report import aims, chart, gpu, mutants, tables
-from benchmarks.report.about import dated, loads, machine
+from benchmarks.report.about import dated, loads, machine, place
 from benchmarks.timing import rounds
 from benchmarks.timing.machine import COPIED, DISTURBED
 from benchmarks.timing.results import RESULTS, read
@@ -43,12 +43,12 @@ What fnn wants to reach on two cores, against the fastest of JAX's peers at its 
 variants; bold is missed. Hand-written gradients should also be faster than fnn's own automatic ones, need less
 temporary memory (no more, where there is neither pooling nor a norm), and compile no longer than the JAX peer at its
 defaults that compiles fastest. [Studies](studies.md) take apart steps that miss an aim, and time each convolution in
-every formulation, beside a matrix product of as many multiply-adds: what a step of nothing but convolutions would take
-in pure JAX. What would go below it are compiled kernels, which need not copy patches for a matrix product, nor store
-what lies between a convolution, its norm and its activation. Compiling takes longer because a formulation is several
-operations where XLA's own convolution is one, and XLA generates code for each of them, even where a layer repeats
-another; the last column has the steps after which faster steps have repaid it, against the JAX peer whose steps are
-fastest."""
+every implementation, beside a matrix product of as many multiply-adds: what a step of nothing but convolutions would
+take in pure JAX. What would go below it are compiled kernels, which need not copy patches for a matrix product, nor
+store what lies between a convolution, its norm and its activation. Compiling takes longer because an implementation is
+several operations where XLA's own convolution is one, and XLA generates code for each of them, even where a layer
+repeats another; the last column has the steps after which faster steps have repaid it, against the JAX peer whose steps
+are fastest."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:
@@ -159,7 +159,7 @@ def blocks(folder: Path = RESULTS) -> dict[tuple[str, str], str]:
             "Milliseconds of a training step with hand-written gradients, and the time of others over it: above 1 fnn "
             f"by hand is faster. Medians of up to {rounds.ROUNDS} interleaved rounds; {machine(networks)}"
         )
-        found["README.md", "speed"] = tables.short(records)
+        found["README.md", "speed"] = f"{tables.short(records)}\n\n{place(networks)}"
         found["docs/performance.md", "speed"] = f"{tables.summary(records)}\n\n{note}"
     if broken is not None:
         found["README.md", "truth"] = mutants.short(broken)

@@ -137,7 +137,7 @@ def sentence_of(error: Exception) -> str:
     return (text if isinstance(error, NotSupported) else f"{type(error).__name__}: {text}")[:LONGEST]
 
 
-def obey(programs: dict[str, Any], request: dict[str, Any]) -> Any:
+def run_request(programs: dict[str, Any], request: dict[str, Any]) -> Any:
     """Carry out one request on the programs held."""
     do, label = request["do"], request.get("label")
     if do in ("first", "prepare", "run") and label not in programs:
@@ -193,7 +193,7 @@ def serve() -> None:
     programs: dict[str, Any] = {}
     for line in sys.stdin:
         try:
-            answer = {"value": obey(programs, json.loads(line))}
+            answer = {"value": run_request(programs, json.loads(line))}
         except Exception as error:
             answer = {"error": sentence_of(error)}
         answers.write(json.dumps(answer) + "\n")

@@ -10,7 +10,7 @@ import pytest
 import fnn
 
 PAGE = Path(__file__).parents[2] / "docs" / "from_pytorch.md"
-(BLOCK,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+BLOCK, FROM_TORCH, TO_FNN = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 READ = {}
 exec(compile(BLOCK, str(PAGE), "exec"), READ)
 
@@ -62,6 +62,28 @@ def test_outputs_are_those_of_pytorch(groups):
         assert jax.tree.map(np.shape, ours) == jax.tree.map(np.shape, carried)
     y, _ = net.apply(params, {**own_state, **state}, x)
     np.testing.assert_allclose(y[0], OUTPUTS[groups], rtol=1e-5)
+
+
+def test_the_network_of_the_page_takes_a_state_dict():
+    shapes = {"0.weight": (6, 1, 5, 5), "0.bias": (6,), "4.weight": (10, 384), "4.bias": (10,)}
+    shapes |= {f"1.{name}": (6,) for name in ("weight", "bias", "running_mean", "running_var")}
+    weights = {name: abs(fill(shape, 0)) for name, shape in shapes.items()} | {"1.num_batches_tracked": np.int64(7)}
+    names = {**READ, "weights": weights}
+    exec(compile(TO_FNN, str(PAGE), "exec"), names)
+    for ours, carried in zip(
+        names["model"].init(jax.random.key(0), (2, 12, 12, 1)), (names["params"], names["state"]), strict=True
+    ):
+        assert jax.tree.map(np.shape, ours) == jax.tree.map(np.shape, carried)
+    assert names["y"].shape == (2, 10)
+
+
+def test_the_network_of_the_page_is_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    names = dict(READ)
+    for block in (FROM_TORCH, TO_FNN):
+        exec(compile(block, str(PAGE), "exec"), names)
+    wanted = names["net"](torch.from_numpy(names["images"])).detach()
+    np.testing.assert_allclose(names["y"], wanted, atol=1e-5)
 
 
 def test_the_table_says_what_the_functions_do():
