@@ -82,7 +82,8 @@ def test_parallel_gives_every_branch_the_tree():
     assert [a.shape for a in y] == [(4, 2), (4, 2)]
 
 
-def test_a_step_evaluation_and_a_loop_take_trees_of_inputs_outputs_and_labels():
+def heads_on_a_tree():
+    """A net with two heads, their loss, and batches of twelve examples."""
     heads = fnn.parallel(kind=fnn.dense(3), size=fnn.dense(1), merge=lambda ys: {"kind": ys[0], "size": ys[1][:, 0]})
     net = fnn.serial(body=model(), heads=heads)
     rows = np.random.default_rng(0)
@@ -92,7 +93,12 @@ def test_a_step_evaluation_and_a_loop_take_trees_of_inputs_outputs_and_labels():
     def loss(y, t):
         return fnn.softmax_cross_entropy(y["kind"], t["kind"]) + fnn.squared_error(y["size"], t["size"])
 
-    batches = data.batches((x, labels), 4, seed=0)
+    return net, loss, data.batches((x, labels), 4, seed=0)
+
+
+def test_a_step_evaluation_and_a_loop_take_trees_of_inputs_outputs_and_labels():
+    net, loss, batches = heads_on_a_tree()
+    x, labels = batches.data
     step = train.make_step(
         net, loss, optax.adam(0.03), metrics={"right": lambda y, t: fnn.accuracy(y["kind"], t["kind"])}
     )
@@ -102,6 +108,12 @@ def test_a_step_evaluation_and_a_loop_take_trees_of_inputs_outputs_and_labels():
     whole = train.evaluate(net, now, [(x, labels)], {"loss": loss})
     parts = train.evaluate(net, now, data.batches((x, labels), 5), {"loss": loss})
     assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+
+
+@pytest.mark.long
+def test_checks_take_trees_of_inputs_outputs_and_labels():
+    net, loss, batches = heads_on_a_tree()
+    now = train.init_state(net, optax.adam(0.03), KEY, next(iter(batches))[0])
     assert fnn.check.compare(net, now, next(iter(batches)), loss, key=KEY)
     audit = fnn.check.audit(net, now, next(iter(batches)), loss, key=KEY, rounds=1)
     assert audit

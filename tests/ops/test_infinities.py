@@ -137,7 +137,7 @@ def test_an_example_that_does_not_count_has_no_gradient(name):
         np.testing.assert_array_equal(slope[fine], 0)
 
 
-@pytest.mark.parametrize("mode", ["hand", "auto"])
+@pytest.mark.parametrize("mode", ["hand", pytest.param("auto", marks=pytest.mark.long)])
 def test_finite_losses_pass_debug_nans(mode):
     """Not even on the way is there a NaN."""
     calls = [

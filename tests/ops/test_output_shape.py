@@ -74,7 +74,7 @@ def test_the_sizes_within_reach_are_those_that_the_convolution_maps_back():
                     assert output(o, 3, f, s, d, padding) == (o if back == 3 else None), (f, s, d, padding, o)
 
 
-@pytest.mark.parametrize("mode", ["hand", "auto"])
+@pytest.mark.parametrize("mode", ["hand", pytest.param("auto", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("padding", "sizes"),
     [("SAME", (7, 5)), ("SAME", (8, 6)), ("VALID", (10, 6)), (1, (8, 3)), (((1, 0), (0, 1)), (9, 4))],

@@ -9,7 +9,6 @@ import fnn
 from fnn.check.rule.numeric import Numeric
 from fnn.check.rule.oracles import integers
 from fnn.check.rule.subject import Subject
-from tests.helpers import first_of_each
 
 RULES = fnn.rules()
 CASES = [(name, i) for name, rule in RULES.items() for i in range(len(rule.cases))]
@@ -45,7 +44,8 @@ def test_declared_kinks_are_there(name):
     assert any(kinks_of(name, i) for i in range(len(RULES[name].cases)))
 
 
-@pytest.mark.parametrize(("name", "i"), first_of_each([(name, i) for name, i in CASES if not RULES[name].kinks]))
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "i"), [(name, i) for name, i in CASES if not RULES[name].kinks])
 def test_there_are_no_others(name, i):
     assert kinks_of(name, i) == 0
 
