@@ -77,6 +77,7 @@ class Layer:
     init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=_MADE, repr=False)
     options: tuple[str, ...] = ()
     shared: object = None
+    cast: Callable[["Layer"], "Layer"] | None = field(default=None, init=False, repr=False)  # of `precision`
 
     def __post_init__(self) -> None:
         init, apply, init_spec = self.init, self.apply, self.init_spec
@@ -162,7 +163,16 @@ def around(
     rebuild = None if again is None else lambda kids: wrap(again(kids))
     inner = (layer.name, layer.children, rebuild, layer.copies)
     init = lambda key, x: init_spec(key, x)[:2]  # noqa: E731
-    return type(layer)(init, apply, *inner, init_spec, (*layer.options, *options), layer.shared)
+    return cast_by(type(layer)(init, apply, *inner, init_spec, (*layer.options, *options), layer.shared), layer.cast)
+
+
+def cast_by(layer: Layer, cast: Callable[[Layer], Layer] | None) -> Layer:
+    """The same layer, which knows what a `precision` does to the leaves inside it; it keeps one of its own."""
+    if cast is None or layer.cast is not None:
+        return layer
+    new = copy.copy(layer)
+    object.__setattr__(new, "cast", cast)
+    return new
 
 
 def marked(layer: Layer, shared: object, *options: str) -> Layer:
