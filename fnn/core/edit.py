@@ -121,6 +121,8 @@ def _children(where: str, layer: Layer, name: str) -> tuple[dict[str, Layer], Ca
         raise InputError(where, "a layer that stands there once", f"{name!r} among the copies of repeat", fix)
     if name not in kids or rebuild is None:
         fix = f"name one of {list(kids)}" if kids else "a single layer has no children"
+        if name.partition(".")[0] in kids:
+            fix = f"join names by a slash: {name.replace('.', '/')!r}"
         raise InputError(where, f"a child {name!r}", f"{layer.name} without it", fix)
     return kids, rebuild
 

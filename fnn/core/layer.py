@@ -112,8 +112,11 @@ class Layer:
             return params, state, y
 
         def checked_apply(
-            params: Params, state: State = _MISSING, x: Any = _MISSING, *, train: bool = False, key: Any = None
+            params: Params, state: State = _MISSING, x: Any = _MISSING, *more: Any, train: bool = False, key: Any = None
         ) -> tuple[Any, State]:
+            if more:
+                fix = "pass train and key by name: layer.apply(params, state, x, train=True, key=key)"
+                raise InputError(f"{self.name}.apply", "params, state and x", f"{3 + len(more)} arguments", fix)
             if x is _MISSING:
                 got = "one argument" if state is _MISSING else "two arguments"
                 fix = f"{_CALL}; state is {{}} where init returned {{}}"
@@ -230,6 +233,8 @@ def require_layer(where: str, name: str, value: Any) -> None:
         fix = f"use fnn's layer where there is one, fnn.{known}(), or wrap it: fnn.lift(lambda params, x: {known}(x))"
     elif callable(value) and known:
         fix = f"call it if it makes a layer; a function of arrays becomes one: fnn.lift(lambda params, x: {known}(x))"
+    if name.endswith("_?"):  # the name that a positional layer without a kind would have
+        name = f"argument {int(name[:-2])}, counted from 0"
     raise InputError(where, f"a Layer for {name}", described(value), fix)
 
 

@@ -120,4 +120,7 @@ def _dtype(name: str, value: Any) -> Any:
         described(value),
         fix,
     )
+    known = jax.dtypes.canonicalize_dtype(dtype) == dtype
+    fix = 'pass "float32", or begin with jax.config.update("jax_enable_x64", True)'
+    require(known, "precision", f"a dtype of at most 32 bits for {name}", str(dtype), fix)
     return dtype

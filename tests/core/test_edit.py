@@ -130,6 +130,10 @@ ERRORS = {
         lambda: fnn.child(net(), start(), "bdy"),
         r"child expected a child 'bdy'; got serial without it; name one",
     ),
+    "dots": (
+        lambda: fnn.child(net(), start(), "body.stem"),
+        "got serial without it; join names by a slash: 'body/stem'",
+    ),
     "no child of a leaf": (lambda: fnn.child(net(), start(), "out/a"), "got dense without it; a single layer has no"),
     "no path": (lambda: fnn.child(net(), start(), ""), "child expected names joined by a slash for path; got ''"),
     "half a path": (lambda: fnn.prefix(net(), start(), "body/"), "prefix expected names joined by a slash"),

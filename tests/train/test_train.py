@@ -142,8 +142,8 @@ class TestStep:
     @pytest.mark.parametrize(
         ("batch", "message"),
         [
-            (np.ones(3), r"step expected a batch \(x, labels\); got ndarray of 3"),
-            ((np.ones(3),), r"got tuple of 1; yield pairs"),
+            (np.ones(3), r"step expected a batch \(x, labels\); got an array, float64 of shape \(3,\)"),
+            ((np.ones(3),), r"got a tuple of 1; pass both: step"),
             (
                 (np.ones((3, 3)), np.ones((2, 1))),
                 r"same number of examples on axis 0; got x \(3, 3\) and labels \(2, 1\)",
@@ -351,3 +351,26 @@ def test_a_donated_state_is_refused():
         step(first, batch)
     with pytest.raises(fnn.InputError, match="got <class 'dict'>"):
         step({}, batch)
+
+
+BATCH = batches(1)[0]
+NO_BATCHES = {
+    "a list of labels": (
+        lambda: PLAIN_STEP(start(PLAIN), (BATCH[0], [0, 1, 2, 0])),
+        "got x (4, 3) and labels a list of 4; make an array of it: np.asarray(labels)",
+    ),
+    "x alone": (
+        lambda: PLAIN_STEP(start(PLAIN), BATCH[0]),
+        "step expected a batch (x, labels); got an array, float32 of shape (4, 3); pass both: step(train_state, (x,",
+    ),
+    "one batch": (
+        lambda: train.evaluate(PLAIN, start(PLAIN), BATCH, {"error": squared}),
+        "got an array, float32 of shape (4, 3); pass a list of pairs, [(x, labels)] for one batch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), NO_BATCHES.values(), ids=list(NO_BATCHES))
+def test_what_is_no_batch(call, message):
+    with pytest.raises(fnn.InputError, match=re.escape(message)):
+        call()
