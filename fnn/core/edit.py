@@ -50,7 +50,8 @@ def prefix(layer: Layer, train_state: Any, path: str) -> Model:
       path: the last layer to keep, names joined by "/".
 
     Returns:
-      (layer, params, state): the same names and arrays, without those behind.
+      (layer, params, state): the same names and arrays, without those behind. A training step takes the arrays it is
+      given, from the whole as well: `fnn.train.init_state(layer, ..., params=params, model_state=state)` copies them.
 
     Raises:
       InputError: no such layer, or one inside a composition that is no `serial`.
@@ -79,7 +80,8 @@ def replace(layer: Layer, train_state: Any, path: str, new: Layer, *, key: jax.A
       key, x: a random key and an example input of the whole, as for `layer.init`.
 
     Returns:
-      (layer, params, state).
+      (layer, params, state). The arrays that are kept are those of the old model, and a training step takes the arrays
+      it is given: `fnn.train.init_state(layer, ..., params=params, model_state=state)` copies them, so both live on.
 
     Raises:
       InputError: no such layer, or one inside `repeat`; a new layer whose output another one does not fit.
