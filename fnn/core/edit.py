@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from fnn.core.errors import InputError, described, require
-from fnn.core.layer import Layer, Params, State, marked, params_and_state, require_layer
+from fnn.core.layer import Layer, Params, State, cast_by, marked, params_and_state, require_layer
 from fnn.core.shared import unshared
 
 Model = tuple[Layer, Params, State]
@@ -36,7 +36,7 @@ def child(layer: Layer, train_state: Any, path: str) -> Model:
     layer, params, state = _model("child", layer, train_state)
     layer, params, state = unshared(layer, params, state)
     for name in _names("child", path):
-        layer = _children("child", layer, name)[0][name]
+        layer = cast_by(_children("child", layer, name)[0][name], layer.cast)
         params, state = params.get(name, {}), state.get(name, {})
     return layer if layer.shared is None else marked(layer, None), params, state
 
@@ -50,7 +50,8 @@ def prefix(layer: Layer, train_state: Any, path: str) -> Model:
       path: the last layer to keep, names joined by "/".
 
     Returns:
-      (layer, params, state): the same names and arrays, without those behind.
+      (layer, params, state): the same names and arrays, without those behind. A training step takes the arrays it is
+      given, from the whole as well: `fnn.train.init_state(layer, ..., params=params, model_state=state)` copies them.
 
     Raises:
       InputError: no such layer, or one inside a composition that is no `serial`.
@@ -75,11 +76,12 @@ def replace(layer: Layer, train_state: Any, path: str, new: Layer, *, key: jax.A
       layer: the composition.
       train_state: its TrainState, or a pair (params, state).
       path: the layer to replace, names joined by "/".
-      new: what takes its place and its name.
+      new: what takes its place and its name; inside a `precision` it computes in that, unless it has one of its own.
       key, x: a random key and an example input of the whole, as for `layer.init`.
 
     Returns:
-      (layer, params, state).
+      (layer, params, state). The arrays that are kept are those of the old model, and a training step takes the arrays
+      it is given: `fnn.train.init_state(layer, ..., params=params, model_state=state)` copies them, so both live on.
 
     Raises:
       InputError: no such layer, or one inside `repeat`; a new layer whose output another one does not fit.
@@ -121,6 +123,8 @@ def _children(where: str, layer: Layer, name: str) -> tuple[dict[str, Layer], Ca
         raise InputError(where, "a layer that stands there once", f"{name!r} among the copies of repeat", fix)
     if name not in kids or rebuild is None:
         fix = f"name one of {list(kids)}" if kids else "a single layer has no children"
+        if name.partition(".")[0] in kids:
+            fix = f"join names by a slash: {name.replace('.', '/')!r}"
         raise InputError(where, f"a child {name!r}", f"{layer.name} without it", fix)
     return kids, rebuild
 
@@ -144,8 +148,9 @@ def _cut(layer: Layer, params: Params, state: State, names: Sequence[str]) -> Mo
 def _with(layer: Layer, names: Sequence[str], new: Layer) -> Layer:
     name, *rest = names
     kids, rebuild = _children("replace", layer, name)
-    kids[name] = _with(kids[name], rest, new) if rest else new
-    return rebuild(list(kids.values()))
+    old = cast_by(kids[name], layer.cast)
+    kids[name] = _with(old, rest, new) if rest else layer.cast(new) if layer.cast else new
+    return cast_by(rebuild(list(kids.values())), layer.cast)
 
 
 def _passes_shared(layer: Layer, names: Sequence[str]) -> bool:

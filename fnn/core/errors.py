@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any
@@ -112,7 +112,9 @@ def require_float_spec(where: str, x: Any) -> None:
     if not isinstance(x, jax.ShapeDtypeStruct):
         n = len(jax.tree.leaves(x))
         got = f"a {type(x).__name__} of {n}" if n else str(described(x))
-        raise InputError(where, "one array for x", got, "pass one array, or pick a part of the tree with fnn.lift")
+        place = next(iter(x if isinstance(x, Mapping) else getattr(x, "_fields", ())), 0)
+        fix = f"apply it to one part, fnn.at({place!r}, layer), or join the parts with fnn.lift"
+        raise InputError(where, "one array for x", got, fix)
     if not is_floating(x.dtype):
         raise _no_floats(where, "x", x)
 
@@ -229,7 +231,7 @@ class described:  # noqa: N801 - reads as the words that it becomes
         value = self.value
         if isinstance(value, jax.core.Tracer):
             return f"a traced {value.dtype} of shape {value.shape}, whose value is not known here"
-        if _is_array(value):
+        if _is_array(value) or isinstance(value, jax.ShapeDtypeStruct):
             return f"an array, {value.dtype} of shape {value.shape}"
         if isinstance(value, type):
             return f"the class {value.__name__}"
@@ -279,6 +281,8 @@ def _no_array(where: str, name: str, value: Any) -> InputError:
 
 def _no_floats(where: str, name: str, array: Any) -> InputError:
     fix = f"convert it, for example {name}.astype(jnp.float32)"
+    if name == "x" and array.dtype == jnp.uint8:
+        fix += "; fnn.precision(net, dtype, integers=True) casts images of bytes"
     other = jnp.issubdtype(array.dtype, jnp.floating)  # float8, say
     kinds = f" ({', '.join(np.dtype(t).name for t in FLOATS)})" if other else ""
     return InputError(where, f"a floating-point {name}{kinds}", f"{array.dtype} of shape {array.shape}", fix)

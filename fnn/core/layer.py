@@ -77,6 +77,7 @@ class Layer:
     init_spec: Callable[..., tuple[Params, State, Spec]] = field(default=_MADE, repr=False)
     options: tuple[str, ...] = ()
     shared: object = None
+    cast: Callable[["Layer"], "Layer"] | None = field(default=None, init=False, repr=False)  # of `precision`
 
     def __post_init__(self) -> None:
         init, apply, init_spec = self.init, self.apply, self.init_spec
@@ -111,8 +112,11 @@ class Layer:
             return params, state, y
 
         def checked_apply(
-            params: Params, state: State = _MISSING, x: Any = _MISSING, *, train: bool = False, key: Any = None
+            params: Params, state: State = _MISSING, x: Any = _MISSING, *more: Any, train: bool = False, key: Any = None
         ) -> tuple[Any, State]:
+            if more:
+                fix = "pass train and key by name: layer.apply(params, state, x, train=True, key=key)"
+                raise InputError(f"{self.name}.apply", "params, state and x", f"{3 + len(more)} arguments", fix)
             if x is _MISSING:
                 got = "one argument" if state is _MISSING else "two arguments"
                 fix = f"{_CALL}; state is {{}} where init returned {{}}"
@@ -162,7 +166,16 @@ def around(
     rebuild = None if again is None else lambda kids: wrap(again(kids))
     inner = (layer.name, layer.children, rebuild, layer.copies)
     init = lambda key, x: init_spec(key, x)[:2]  # noqa: E731
-    return type(layer)(init, apply, *inner, init_spec, (*layer.options, *options), layer.shared)
+    return cast_by(type(layer)(init, apply, *inner, init_spec, (*layer.options, *options), layer.shared), layer.cast)
+
+
+def cast_by(layer: Layer, cast: Callable[[Layer], Layer] | None) -> Layer:
+    """The same layer, which knows what a `precision` does to the leaves inside it; it keeps one of its own."""
+    if cast is None or layer.cast is not None:
+        return layer
+    new = copy.copy(layer)
+    object.__setattr__(new, "cast", cast)
+    return new
 
 
 def marked(layer: Layer, shared: object, *options: str) -> Layer:
@@ -220,6 +233,8 @@ def require_layer(where: str, name: str, value: Any) -> None:
         fix = f"use fnn's layer where there is one, fnn.{known}(), or wrap it: fnn.lift(lambda params, x: {known}(x))"
     elif callable(value) and known:
         fix = f"call it if it makes a layer; a function of arrays becomes one: fnn.lift(lambda params, x: {known}(x))"
+    if name.endswith("_?"):  # the name that a positional layer without a kind would have
+        name = f"argument {int(name[:-2])}, counted from 0"
     raise InputError(where, f"a Layer for {name}", described(value), fix)
 
 

@@ -1,7 +1,7 @@
 """A layer of a function: parameters, state and random numbers go where its arguments ask for them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -65,7 +65,10 @@ def lift(
 
     def init_pair(key: jax.Array, x: Spec) -> tuple[Params, State]:
         keys = (key, key) if init is None or state is None else jax.random.split(key)
-        return (init(keys[0], x) if init else {}), (state(keys[1], x) if state else {})
+        params = init(keys[0], x) if init else {}
+        fix = "return the parameters alone, {} where there are none; state=lambda key, x: {...} makes the state"
+        require(isinstance(params, Mapping), kind, "init to return a dict of params", outline(params), fix)
+        return params, (state(keys[1], x) if state else {})
 
     def apply(params: Params, old: State, x: Any, *, train: bool = False, key: Any = None) -> tuple[Any, State]:
         if not asked:

@@ -54,8 +54,7 @@ def _part(x: Any, place: str | int) -> Any:
     elif isinstance(x, tuple | list):
         parts = list(getattr(x, "_fields", range(len(x))))
     else:
-        got = f"a {type(x).__name__}" if isinstance(x, jax.ShapeDtypeStruct) else described(x)
-        raise InputError("at", f"x with a part {place!r}", got, "give it a dict, tuple or list of inputs")
+        raise InputError("at", f"x with a part {place!r}", described(x), "give it a dict, tuple or list of inputs")
     require(place in parts, "at", f"x with a part {place!r}", f"one with {parts}", "name one of its parts")
     return getattr(x, str(place)) if hasattr(x, "_fields") else x[place]
 

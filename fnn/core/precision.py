@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core.errors import FLOATS, described, is_floating, require, require_flag
-from fnn.core.layer import Layer, Params, Spec, State, around, require_layer
+from fnn.core.layer import Layer, Params, Spec, State, around, cast_by, require_layer
 
 
 class _Cast(Layer):
@@ -50,7 +50,8 @@ def precision(
     compute, params = _dtype("compute", compute), _dtype("params", params)
     output = None if output is None else _dtype("output", output)
     words = [f"precision {compute.name}"]
-    return _between(_leaves_cast(layer, compute, params), compute, output, integers, words)
+    inner = cast_by(_leaves_cast(layer, compute, params), lambda new: _leaves_cast(new, compute, params))
+    return _between(inner, compute, output, integers, words)
 
 
 def _between(layer: Layer, compute: Any, output: Any, integers: bool, words: Sequence[str]) -> Layer:
@@ -70,7 +71,10 @@ def _between(layer: Layer, compute: Any, output: Any, integers: bool, words: Seq
         y, state = layer.apply(params, state, enter(x), train=train, key=key)
         return leave(y), state
 
-    return around(layer, apply, init_spec, lambda inner: _between(inner, compute, output, integers, words), *words)
+    def again(inner: Layer) -> Layer:
+        return _between(cast_by(inner, layer.cast), compute, output, integers, words)
+
+    return around(layer, apply, init_spec, again, *words)
 
 
 def _leaves_cast(layer: Layer, compute: Any, params: Any) -> Layer:
@@ -116,4 +120,7 @@ def _dtype(name: str, value: Any) -> Any:
         described(value),
         fix,
     )
+    known = jax.dtypes.canonicalize_dtype(dtype) == dtype
+    fix = 'pass "float32", or begin with jax.config.update("jax_enable_x64", True)'
+    require(known, "precision", f"a dtype of at most 32 bits for {name}", str(dtype), fix)
     return dtype

@@ -51,6 +51,8 @@ def _missing(shape, c):
         return "give x a channel axis: x[..., None]"
     if math.prod(shape) == c:
         return "give x a batch axis, x[None], and flatten it"
+    if len(shape) < 3:
+        return "init the layer with an input of this shape"
     return "flatten x first, or init the layer with an input of this shape"
 
 

@@ -4,7 +4,21 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
-from fnn.core.errors import ARRAYS, InputError, described, integer, require, require_function, require_key
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.alive import require_alive
+from fnn.core.errors import (
+    ARRAYS,
+    InputError,
+    described,
+    integer,
+    require,
+    require_function,
+    require_key,
+    require_leaves,
+)
 from fnn.core.layer import require_layer
 
 
@@ -23,6 +37,28 @@ def check_init(layer: Any, optimizer: Any, key: Any) -> None:
     require_layer("init_state", "layer", layer)
     require_optimizer("init_state", optimizer)
     require_key("init_state", key)
+
+
+def copied(name: str, tree: Any, like: Any) -> Any:
+    """A copy of the `params` or `model_state` given to `init_state`, which must be like those of the layer."""
+    require_leaves("init_state", **{name: tree})
+    require_alive("init_state", tree, name)
+    want, came = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="/"): f"{jnp.result_type(leaf)} {np.shape(leaf)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(part)
+        }
+        for part in (like, tree)
+    )
+    wrong = [f"{at} is missing" for at in want if at not in came]
+    wrong += [f"{at} is not expected" for at in came if at not in want]
+    wrong += [f"{at} is {came[at]}, not {want[at]}" for at in want if at in came and came[at] != want[at]]
+    structure: Any = jax.tree.structure(like)
+    if not wrong and structure != jax.tree.structure(tree):
+        wrong = ["its containers are others"]
+    fix = "pass those of this layer, as layer.init, fnn.replace or a TrainState of it has them"
+    require(not wrong, "init_state", f"the layer's {name}", "; ".join(wrong), fix)
+    return jax.tree.map(jnp.copy, tree)
 
 
 def check_step(layer: Any, loss: Any, optimizer: Any, penalty: Any) -> None:

@@ -18,20 +18,23 @@ def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:
       InputError: not a pair, leading axes of different sizes, or no example at all.
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        sized = batch.ndim > 0 if isinstance(batch, ARRAYS) else hasattr(batch, "__len__")
-        got = f"{type(batch).__name__} of {len(batch)}" if sized else type(batch).__name__
-        raise InputError(where, "a batch (x, labels)", got, "yield pairs of arrays")
+        one = where == "step"
+        fix = (
+            "pass both: step(train_state, (x, labels))" if one else "pass a list of pairs, [(x, labels)] for one batch"
+        )
+        raise InputError(where, "a batch (x, labels)", described(batch), fix)
     x, labels = batch
     require_leaves(where, x=x, labels=labels)
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(part)] for part in (x, labels)]
     sizes = {shape[:1] for part in shapes for shape in part}
-    require(
-        len(sizes) == 1 and () not in sizes,
-        where,
-        "x and labels with the same number of examples on axis 0",
-        f"x {_words(shapes[0])} and labels {_words(shapes[1])}",
-        "cut both with the same indices",
-    )
+    if len(sizes) != 1 or () in sizes:
+        lists = [name for name, part in (("x", x), ("labels", labels)) if _is_list_of_numbers(part)]
+        raise InputError(
+            where,
+            "x and labels with the same number of examples on axis 0",
+            f"x {_words(x, shapes[0])} and labels {_words(labels, shapes[1])}",
+            f"make an array of it: np.asarray({lists[0]})" if lists else "cut both with the same indices",
+        )
     (n,) = sizes.pop()
     require(n > 0, where, "at least one example in a batch", "an empty batch", "skip empty batches")
     return x, labels, n
@@ -56,5 +59,12 @@ def named_functions(where: str, metrics: Any) -> tuple[Any, ...]:
     return tuple(metrics.items())
 
 
-def _words(shapes: list[Any]) -> str:
+def _is_list_of_numbers(part: Any) -> bool:
+    leaves = jax.tree.leaves(part)
+    return isinstance(part, list | tuple) and bool(leaves) and not any(isinstance(leaf, ARRAYS) for leaf in leaves)
+
+
+def _words(part: Any, shapes: list[Any]) -> str:
+    if _is_list_of_numbers(part):
+        return f"a {type(part).__name__} of {len(part)}"
     return str(shapes[0] if len(shapes) == 1 else shapes)

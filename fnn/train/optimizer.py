@@ -3,7 +3,10 @@
 import re
 from typing import Any
 
+import jax
 import optax
+
+from fnn.core.errors import InputError
 
 _UNKNOWN = re.compile(r"unexpected keyword argument '(\w+)'")
 
@@ -25,8 +28,23 @@ def updates_of(optimizer: Any, gradient: Any, opt_state: Any, params: Any, more:
         try:
             updates, opt_state = optimizer.update(gradient, opt_state, params, **more)
             return updates, opt_state
-        except TypeError as error:
-            unknown = _UNKNOWN.search(str(error))
+        except (AttributeError, TypeError, ValueError) as error:
+            unknown = _UNKNOWN.search(str(error)) if isinstance(error, TypeError) else None
             if unknown is None or unknown[1] not in more:
+                _require_own(optimizer, opt_state, params, error)
                 raise
             more = {name: value for name, value in more.items() if name != unknown[1]}
+
+
+def _require_own(optimizer: Any, opt_state: Any, params: Any, error: Exception) -> None:
+    """Refuse the state of another optimiser, once it has failed: states that work are nobody's business."""
+    own = jax.eval_shape(optimizer.init, params)
+    want: Any = jax.tree.structure(own)
+    if not isinstance(error, InputError) and want != jax.tree.structure(opt_state):
+        fix = "give make_step the optimiser that init_state was given, or make a new TrainState with init_state"
+        raise InputError("step", f"its optimiser's opt_state, {_kinds(own)}", _kinds(opt_state), fix) from error
+
+
+def _kinds(opt_state: Any) -> str:
+    states = jax.tree.leaves(opt_state, is_leaf=lambda node: hasattr(node, "_fields"))
+    return ", ".join(type(state).__name__ for state in states)

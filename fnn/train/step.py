@@ -17,7 +17,7 @@ from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer, Params, State
 from fnn.core.placement import placement, placement_of
 from fnn.train import compiler
-from fnn.train.arguments import check_init, check_step
+from fnn.train.arguments import check_init, check_step, copied
 from fnn.train.batch import named_functions, split_batch
 from fnn.train.finite import update_if_finite
 from fnn.train.measure import Measure, measure, penalty_of
@@ -42,7 +42,15 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
-def init_state(layer: Layer, optimizer: optax.GradientTransformation, key: jax.Array, x: Any) -> TrainState:
+def init_state(
+    layer: Layer,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    x: Any,
+    *,
+    params: Params | None = None,
+    model_state: State | None = None,
+) -> TrainState:
     """The state before the first step.
 
     Args:
@@ -50,18 +58,32 @@ def init_state(layer: Layer, optimizer: optax.GradientTransformation, key: jax.A
       optimizer: any optax optimiser.
       key: one half initialises the layer, the other becomes the key of the run.
       x: an example batch, its `jax.ShapeDtypeStruct`, or its shape.
+      params, model_state: trained ones to begin with, in the place of those that the layer initialises. They are
+        copied, since a step takes the arrays it is given: the model they belong to lives on.
 
     Raises:
-      InputError: no Layer, an optimiser that was not called (`optax.sgd`), a seed for the key, no example input.
+      InputError: no Layer, an optimiser that was not called (`optax.sgd`), a seed for the key, no example input; params
+        or model_state of other names, shapes or dtypes than those of the layer, or donated.
 
     >>> import jax, fnn, optax
     >>> now = init_state(fnn.dense(2), optax.sgd(0.1), jax.random.key(0), (1, 3))
     >>> now.params["kernel"].shape, int(now.step)
     ((3, 2), 0)
+
+    A pretrained network with a new head:
+
+    >>> net = fnn.serial(hidden=fnn.dense(4), out=fnn.dense(2))
+    >>> old = init_state(net, optax.sgd(0.1), jax.random.key(0), (1, 3))
+    >>> net, params, state = fnn.replace(net, old, "out", fnn.dense(5), key=jax.random.key(1), x=(1, 3))
+    >>> now = init_state(net, optax.adam(1e-3), jax.random.key(2), (1, 3), params=params, model_state=state)
+    >>> bool((now.params["hidden"]["kernel"] == old.params["hidden"]["kernel"]).all())
+    True
     """
     check_init(layer, optimizer, key)
     init_key, run_key = jax.random.split(key)
-    params, state = layer.init(init_key, x)
+    fresh, fresh_state = layer.init(init_key, x)
+    params = fresh if params is None else copied("params", params, fresh)
+    state = fresh_state if model_state is None else copied("model_state", model_state, fresh_state)
     optimizer = extended(optimizer)
     # Some optimisers keep the parameters themselves; a buffer may be donated only once.
     opt_state = jax.tree.map(jnp.copy, optimizer.init(params))

@@ -165,7 +165,7 @@ def test_a_serial_with_its_own_wiring_needs_only_init_and_apply():
 
 ERRORS = {
     "not called": (lambda: fnn.serial(fnn.dense(2), fnn.relu), "call it: relu"),
-    "not a layer": (lambda: fnn.serial(3), "serial expected a Layer for 00_.; got 3"),
+    "not a layer": (lambda: fnn.serial(3), "serial expected a Layer for argument 0, counted from 0; got 3"),
     "not a branch": (lambda: fnn.parallel("x", merge=sum), "parallel expected a Layer"),
     "no merge": (lambda: fnn.parallel(fnn.relu(), merge=None), r"a function merge\(outputs\)"),
     "repeat zero": (lambda: fnn.repeat(fnn.relu(), 0), "n >= 1"),

@@ -86,6 +86,24 @@ def test_replacing_inside_with_or_without_parameters():
     assert sorted(state) == ["act"]
 
 
+def test_what_replaces_a_layer_inside_a_precision_computes_in_it():
+    body = fnn.serial(hidden=fnn.dense(4), act=fnn.relu())
+    mixed = fnn.remat(fnn.precision(fnn.serial(body=body, out=fnn.dense(2)), "bfloat16", output="float32"))
+    part = fnn.child(mixed, mixed.init(KEY, X), "body")
+    for layer, x, paths in ((mixed, X, ("out", "body/hidden")), (part[0], X.astype("bfloat16"), ("hidden",))):
+        pair = part[1:] if layer is part[0] else mixed.init(KEY, X)
+        for path in paths:
+            changed, params, state = fnn.replace(layer, pair, path, fnn.dense(4), key=KEY, x=x)
+            changed, params, state = fnn.replace(changed, (params, state), path, fnn.dense(4), key=KEY, x=x)
+            assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+            assert changed.apply(params, state, x)[0].dtype == (x.dtype if layer is part[0] else jnp.float32)
+            seen = fnn.inspect.activations(changed, (params, state), x)
+            assert seen[path].dtype == jnp.bfloat16
+    head = fnn.precision(fnn.dense(2), "float32")
+    changed, params, state = fnn.replace(mixed, mixed.init(KEY, X), "out", head, key=KEY, x=X)
+    assert fnn.inspect.activations(changed, (params, state), X)["out"].dtype == jnp.float32
+
+
 def test_shared_layers_are_followed():
     block = fnn.shared(fnn.serial(dense=fnn.dense(3), act=fnn.tanh()))
     layer = fnn.serial(a=block, b=block, out=fnn.dense(1))
@@ -111,6 +129,10 @@ ERRORS = {
     "no child": (
         lambda: fnn.child(net(), start(), "bdy"),
         r"child expected a child 'bdy'; got serial without it; name one",
+    ),
+    "dots": (
+        lambda: fnn.child(net(), start(), "body.stem"),
+        "got serial without it; join names by a slash: 'body/stem'",
     ),
     "no child of a leaf": (lambda: fnn.child(net(), start(), "out/a"), "got dense without it; a single layer has no"),
     "no path": (lambda: fnn.child(net(), start(), ""), "child expected names joined by a slash for path; got ''"),

@@ -76,12 +76,27 @@ MISUSED = {
     "layer for f": (lambda: fnn.lift(fnn.relu()), "a function f(params, x); got the layer relu()"),
     "class, then function": (
         lambda: fnn.serial(fnn.dense, jax.nn.relu),
-        "serial expected a Layer for 00_?; got the function dense; call it: dense(features) makes a layer",
+        "serial expected a Layer for argument 0, counted from 0; got the function dense; call it: dense("
+        "features) makes a layer",
     ),
     "function of JAX": (
         lambda: fnn.serial(fnn.dense(2), jax.nn.relu),
-        "serial expected a Layer for 01_?; got the function relu; use fnn's layer where there is one, fnn.relu(), or "
-        "wrap it: fnn.lift(lambda params, x: relu(x))",
+        "serial expected a Layer for argument 1, counted from 0; got the function relu; use fnn's layer where "
+        "there is one, fnn.relu(), or wrap it: fnn.lift(lambda params, x: relu(x))",
+    ),
+    "train by position": (
+        lambda: fnn.relu().apply({}, {}, X, True),
+        "relu.apply expected params, state and x; got 4 arguments; pass train and key by name: layer.apply(params, "
+        "state, x, train=True, key=key)",
+    ),
+    "init of a pair": (
+        lambda: fnn.lift(lambda params, x: x, lambda key, x: ({}, {})).init(KEY, X),
+        "lambda expected init to return a dict of params; got a tuple of 2; return the parameters alone, {} where "
+        "there are none; state=lambda key, x: {...} makes the state",
+    ),
+    "another number of features": (
+        lambda: fnn.dense(2).apply({"kernel": jnp.ones((144, 2)), "bias": jnp.ones(2)}, {}, jnp.ones((4, 196))),
+        "for a kernel (144, 2); got (4, 196); init the layer with an input of this shape",
     ),
     "options": (lambda: fnn.Layer(lambda key, x: 0, lambda params, state, x, *, train, key: 0, options=[1]), "strings"),
 }

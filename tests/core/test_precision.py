@@ -107,6 +107,14 @@ ERRORS = {
     ),
     "nothing": (lambda: fnn.precision(fnn.relu(), None), "a floating-point dtype for compute; got None"),
     "narrow": (lambda: fnn.precision(fnn.relu(), "float32", output="float8_e4m3fn"), "dtype for output; got 'float8"),
+    "x64": (
+        lambda: fnn.precision(fnn.relu(), float),
+        r'a dtype of at most 32 bits for compute; got float64; pass "float32", or begin with jax.config.update\("jax_e',
+    ),
+    "bytes": (
+        lambda: fnn.precision(fnn.dense(2), "bfloat16").init(KEY, jnp.ones((1, 3), jnp.uint8)),
+        r"a floating-point x; got uint8 .*; fnn.precision\(net, dtype, integers=True\) casts images of bytes",
+    ),
     "no flag": (lambda: fnn.precision(fnn.relu(), "float32", integers="yes"), "True or False for integers; got 'yes'"),
     "no layer": (lambda: fnn.precision("float32", fnn.relu()), "precision expected a Layer for layer; got 'float32'"),
 }

@@ -146,7 +146,7 @@ ERRORS = {
     "no position": (lambda: fnn.at(2, fnn.relu()).init(KEY, ((1,), (2,))), r"a part 2; got one with \[0, 1\]"),
     "position of an array": (
         lambda: fnn.at(0, fnn.relu()).init(KEY, (4, 3)),
-        "a part 0; got a ShapeDtypeStruct",
+        r"a part 0; got an array, float32 of shape \(4, 3\)",
     ),
     "key of an array": (
         lambda: fnn.at("a", fnn.relu()).apply({}, {}, jnp.ones(3)),
@@ -172,7 +172,11 @@ ERRORS = {
     ),
     "one array": (
         lambda: fnn.dense(2).init(KEY, TREE),
-        "dense expected one array for x; got a dict of 2; pass",
+        "dense expected one array for x; got a dict of 2; apply it to one part, fnn.at\\('a', layer\\), or join",
+    ),
+    "one array for a tuple": (
+        lambda: fnn.dense(2).init(KEY, ((1, 3), (1, 2))),
+        r"got a tuple of 2; apply it to one part, fnn.at\(0, layer\), or join the parts with fnn.lift",
     ),
 }
 

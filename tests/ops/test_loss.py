@@ -161,7 +161,17 @@ LOGITS, CLASSES = jnp.ones((2, 3)), jnp.array([0, 2])
         (lambda: fnn.softmax_cross_entropy(LOGITS, jnp.array([0, 3])), r"labels from 0 to 2; got 3 at index \(1,\)"),
         (lambda: fnn.softmax_cross_entropy(LOGITS, jnp.array([-1, 0])), r"labels from 0 to 2; got -1 at index \(0,\)"),
         (lambda: fnn.softmax_cross_entropy(LOGITS, jnp.ones((2, 3), int)), r"integer labels of shape \(2,\).*argmax"),
-        (lambda: fnn.softmax_cross_entropy(LOGITS, jnp.ones(2)), r"probabilities of the logits' shape \(2, 3\)"),
+        (
+            lambda: fnn.softmax_cross_entropy(LOGITS, jnp.ones(2)),
+            r"probabilities of the logits' shape \(2, 3\), or integers of shape \(2,\); got labels float32 of shape "
+            r"\(2,\); cast them to integers: labels.astype\(int\)",
+        ),
+        (
+            lambda: fnn.softmax_cross_entropy(LOGITS, CLASSES[:, None]),
+            r"got int32 of shape \(2, 1\); take the last axis away: labels\[..., 0\]$",
+        ),
+        (lambda: fnn.accuracy(LOGITS, jnp.ones((2, 1))), r"take the last axis away: labels\[..., 0\].astype\(int\)"),
+        (lambda: fnn.hinge(LOGITS, CLASSES[:1]), r"got int32 of shape \(1,\); pass one class index a row$"),
         (
             lambda: fnn.softmax_cross_entropy(LOGITS, 2 * LOGITS),
             r"probabilities in \[0, 1\]; got 2.0 at index \(0, 0\)",

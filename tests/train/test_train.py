@@ -3,6 +3,7 @@
 import io
 import itertools
 import re
+from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
@@ -142,8 +143,8 @@ class TestStep:
     @pytest.mark.parametrize(
         ("batch", "message"),
         [
-            (np.ones(3), r"step expected a batch \(x, labels\); got ndarray of 3"),
-            ((np.ones(3),), r"got tuple of 1; yield pairs"),
+            (np.ones(3), r"step expected a batch \(x, labels\); got an array, float64 of shape \(3,\)"),
+            ((np.ones(3),), r"got a tuple of 1; pass both: step"),
             (
                 (np.ones((3, 3)), np.ones((2, 1))),
                 r"same number of examples on axis 0; got x \(3, 3\) and labels \(2, 1\)",
@@ -351,3 +352,84 @@ def test_a_donated_state_is_refused():
         step(first, batch)
     with pytest.raises(fnn.InputError, match="got <class 'dict'>"):
         step({}, batch)
+
+
+BATCH = batches(1)[0]
+NO_BATCHES = {
+    "a list of labels": (
+        lambda: PLAIN_STEP(start(PLAIN), (BATCH[0], [0, 1, 2, 0])),
+        "got x (4, 3) and labels a list of 4; make an array of it: np.asarray(labels)",
+    ),
+    "x alone": (
+        lambda: PLAIN_STEP(start(PLAIN), BATCH[0]),
+        "step expected a batch (x, labels); got an array, float32 of shape (4, 3); pass both: step(train_state, (x,",
+    ),
+    "one batch": (
+        lambda: train.evaluate(PLAIN, start(PLAIN), BATCH, {"error": squared}),
+        "got an array, float32 of shape (4, 3); pass a list of pairs, [(x, labels)] for one batch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), NO_BATCHES.values(), ids=list(NO_BATCHES))
+def test_what_is_no_batch(call, message):
+    with pytest.raises(fnn.InputError, match=re.escape(message)):
+        call()
+
+
+def test_a_trained_pair_becomes_a_train_state_of_its_own():
+    net = fnn.serial(hidden=fnn.dense(4), norm=fnn.batch_norm(), out=fnn.dense(1))
+    old = start(net)
+    new, params, state = fnn.replace(net, old, "out", fnn.dense(1), key=jax.random.key(5), x=(1, 3))
+    args = (new, MOMENTUM, jax.random.key(6), (1, 3))
+    now = train.init_state(*args, params=params, model_state=state)
+    for ours, theirs in ((now.params, params), (now.model_state, state)):
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    other = train.init_state(*args, params=jax.device_get(params))
+    assert jax.tree.structure(other) == jax.tree.structure(now)
+    train.make_step(new, squared, MOMENTUM)(now, BATCH)
+    assert np.isfinite(net.apply(old.params, old.model_state, BATCH[0])[0]).all()  # nothing of it was donated
+    with pytest.raises(fnn.InputError, match="init_state expected params with live arrays"):
+        train.init_state(*args, params=now.params)
+
+
+KERNEL = {"kernel": np.ones((3, 1), "f")}
+WRONG = {
+    "missing": (KERNEL, "init_state expected the layer's params; got bias is missing; pass those of this layer"),
+    "more": (KERNEL | {"bias": np.ones(1, "f"), "scale": np.ones(1, "f")}, "got scale is not expected;"),
+    "shape": (KERNEL | {"bias": np.ones(2, "f")}, "got bias is float32 (2,), not float32 (1,);"),
+    "dtype": (KERNEL | {"bias": np.ones(1, "i")}, "got bias is int32 (1,), not float32 (1,);"),
+    "nothing": (optax.EmptyState(), "bias is missing"),
+    "containers": (OrderedDict(start(PLAIN).params), "got its containers are others;"),
+    "text": (KERNEL | {"bias": "b"}, "init_state expected an array for params bias; got str"),
+}
+
+
+@pytest.mark.parametrize(("params", "message"), WRONG.values(), ids=list(WRONG))
+def test_params_of_another_layer_are_refused(params, message):
+    with pytest.raises(fnn.InputError, match=re.escape(message)):
+        train.init_state(PLAIN, MOMENTUM, jax.random.key(0), (1, 3), params=params)
+
+
+def test_model_state_of_another_layer_is_refused():
+    with pytest.raises(fnn.InputError, match="the layer's model_state; got noise/calls is missing"):
+        train.init_state(MODEL, MOMENTUM, jax.random.key(0), (1, 3), model_state={})
+
+
+OTHERS = {
+    "moments": (optax.adam(0.1), optax.sgd(0.1), "ScaleByAdamState, EmptyState; got EmptyState, EmptyState"),
+    "momentum": (MOMENTUM, optax.sgd(0.1), "TraceState, EmptyState; got EmptyState, EmptyState"),
+    "length": (
+        optax.chain(optax.clip(1.0), MOMENTUM),
+        MOMENTUM,
+        "EmptyState, TraceState, EmptyState; got TraceState, EmptyState",
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "its", "words"), OTHERS.values(), ids=list(OTHERS))
+def test_the_state_of_another_optimiser_is_named(ours, its, words):
+    now = train.init_state(PLAIN, its, jax.random.key(0), (1, 3))
+    message = f"step expected its optimiser's opt_state, {words}; give make_step the optimiser that init_state"
+    with pytest.raises(fnn.InputError, match=re.escape(message)):
+        train.make_step(PLAIN, squared, ours)(now, BATCH)

@@ -41,6 +41,7 @@ from fnn.ops.losses.labels import (
     require_classes,
     require_logits,
     require_values,
+    to_classes,
     weighted,
     wide_index,
 )
@@ -82,14 +83,14 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
     fix = "use a small fraction, such as 0.1"
     smoothing = real(where, "label_smoothing in [0, 1)", label_smoothing, lambda e: 0 <= e < 1, fix)
     if isinstance(labels, ARRAYS) and jnp.issubdtype(labels.dtype, jnp.floating):
-        require_floats(where, logits=logits, labels=labels)
         require(
             logits.ndim >= 1 and logits.shape[-1] >= 1 and labels.shape == logits.shape,
             where,
-            f"probabilities of the logits' shape {logits.shape}",
-            f"labels of shape {labels.shape}",
-            "pass one probability a class, or integer class indices",
+            f"probabilities of the logits' shape {logits.shape}, or integers of shape {logits.shape[:-1]}",
+            f"labels {labels.dtype} of shape {labels.shape}",
+            to_classes(labels, logits.shape),
         )
+        require_floats(where, logits=logits, labels=labels)
         require_values(where, labels, _in_unit_interval, "probabilities in [0, 1]", "normalise the labels")
     else:
         require_classes(where, logits, labels)

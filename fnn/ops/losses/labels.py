@@ -81,13 +81,9 @@ def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:
         logits.ndim >= 1 and logits.shape[-1] >= 1, where, "logits (..., K)", logits.shape, "give them a class axis"
     )
     require_array(where, "labels", labels)
-    require(
-        is_integer(labels) and labels.shape == logits.shape[:-1],
-        where,
-        f"integer labels of shape {logits.shape[:-1]} for logits {logits.shape}",
-        f"{labels.dtype} of shape {labels.shape}",
-        "pass one class index a row; one-hot rows become indices with .argmax(-1)",
-    )
+    if not (is_integer(labels) and labels.shape == logits.shape[:-1]):
+        expected = f"integer labels of shape {logits.shape[:-1]} for logits {logits.shape}"
+        raise InputError(where, expected, f"{labels.dtype} of shape {labels.shape}", to_classes(labels, logits.shape))
     classes = logits.shape[-1]
 
     def ok(values: np.ndarray) -> np.ndarray:
@@ -95,6 +91,18 @@ def require_classes(where: str, logits: jax.Array, labels: jax.Array) -> None:
         return (wide >= 0) & (wide < classes)
 
     require_values(where, labels, ok, f"labels from 0 to {classes - 1}", "count from 0")
+
+
+def to_classes(labels: jax.Array, shape: tuple[int, ...]) -> str:
+    """How such labels become one integer a row of logits of this shape."""
+    if labels.shape == shape[:-1]:
+        return "cast them to integers: labels.astype(int)"
+    if labels.shape == (*shape[:-1], 1):
+        cast = "" if is_integer(labels) else ".astype(int)"
+        return f"take the last axis away: labels[..., 0]{cast}"
+    if labels.shape == shape:
+        return "pass one class index a row; one-hot rows become indices with .argmax(-1)"
+    return "pass one class index a row"
 
 
 def require_values(
