@@ -34,9 +34,9 @@ class Figure:
         ),
         (
             lambda: fnn.train.evaluate(fnn.identity(), ({}, {}), [(np.ones(3),)], {}),
-            r"a batch \(x, labels\); got tuple of 1",
+            r"a batch \(x, labels\); got a tuple of 1",
         ),
-        (lambda: fnn.train.evaluate(fnn.identity(), ({}, {}), [{"x": np.ones(3)}], {}), r"a batch .*; got dict of 1"),
+        (lambda: fnn.train.evaluate(fnn.identity(), ({}, {}), [{"x": np.ones(3)}], {}), r"a batch .*; got a dict of 1"),
     ],
 )
 def test_messages_do_not_contradict_themselves(call, message):
