@@ -91,6 +91,8 @@ def lift(
 
 def _asked_for(f: Any) -> tuple[str, ...]:
     """Which of state, train and key a function takes by name, beside its first two arguments."""
+    if not callable(f):
+        return ()
     try:
         parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):  # no function, or one written in C

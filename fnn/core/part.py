@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from fnn.core.errors import InputError, described, index_of, require
+from fnn.core.errors import LARGEST, InputError, described, index_of, require
 from fnn.core.layer import Layer, Params, Spec, State, around, require_layer
 
 
@@ -31,7 +31,7 @@ def at(place: str | int, layer: Layer) -> Layer:
     (2, 4)
     """
     number = None if isinstance(place, str) else index_of(place)
-    ok = isinstance(place, str) or (number is not None and number >= 0)
+    ok = isinstance(place, str) or (number is not None and 0 <= number <= LARGEST)
     fix = 'write at("image", layer) or at(0, layer)'
     require(ok, "at", "a key or a position >= 0 for place", described(place), fix)
     require_layer("at", "layer", layer)

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fnn.core.errors import FLOATS, described, is_floating, require, require_flag
+from fnn.core.errors import FLOATS, described, require, require_flag
 from fnn.core.layer import Layer, Params, Spec, State, around, cast_by, require_layer
 
 
@@ -109,12 +110,10 @@ def _cast(tree: Any, dtype: Any, integers: bool = False) -> Any:
 
 def _dtype(name: str, value: Any) -> Any:
     fix = f"pass one of {', '.join(jnp.dtype(t).name for t in FLOATS)}"
-    try:
-        dtype = None if value is None else jnp.dtype(value)
-    except TypeError:
-        dtype = None
+    kinds = {name: jnp.dtype(kind) for kind in FLOATS for name in (kind, jnp.dtype(kind), jnp.dtype(kind).name)}
+    dtype = kinds.get(value) if isinstance(value, str | type | np.dtype) else None
     require(
-        dtype is not None and is_floating(dtype),
+        dtype is not None,
         "precision",
         f"a floating-point dtype for {name}",
         described(value),

@@ -27,7 +27,9 @@ def observe(layer: Layer, wrap: Wrap) -> Layer:
 
     def walk(layer: Layer, path: tuple[str, ...], copies: int) -> Layer:
         if not layer.children or layer.rebuild is None:
-            return wrap("/".join(path) or layer.name, layer, copies)
+            wrapped = wrap("/".join(path) or layer.name, layer, copies)
+            require_layer("observe", "what wrap returns", wrapped)
+            return wrapped
         return layer.rebuild([walk(child, (*path, name), copies * layer.copies) for name, child in layer.children])
 
     return walk(layer, (), 1)

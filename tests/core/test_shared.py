@@ -72,6 +72,13 @@ def test_what_looks_at_layers_sees_every_place_and_counts_parameters_once():
     assert list(seen)[:4] == [f"body/serial/{place}/{name}" for place in "ab" for name in ("dense", "norm")]
     y, _ = net.apply(params, state, X)
     assert_close(seen["out"], y)
+
+
+@pytest.mark.long
+def test_checks_see_every_place():
+    block = fnn.shared(fnn.serial(dense=fnn.dense(3), norm=fnn.batch_norm()))
+    net = fnn.serial(body=fnn.repeat(fnn.serial(a=block, b=block), 2), out=fnn.dense(1))
+    params, state = net.init(KEY, X)
     audit = fnn.check.audit(net, (params, state), (X, jnp.ones((4, 1))), fnn.squared_error, rounds=1)
     assert audit
     assert [row.path for row in audit.rows][2] == "body/serial/b/dense"

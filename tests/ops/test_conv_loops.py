@@ -15,6 +15,8 @@ from fnn.ops.convolution.rule import rule
 from tests.helpers import assert_close, cotangent_like, float_vjp, integers
 from tests.ops.test_conv_forms import GRID, implementations
 
+pytestmark = pytest.mark.widest
+
 CONVOLUTION = re.compile(r"stablehlo\.convolution\(.*dim_numbers = (\S.*?->\[[^\]]*\])")
 FAST = {f"[b, {o}, f]x[{o}, i, o]->[b, {o}, f]" for o in ("0", "0, 1", "0, 1, 2")}
 RULES = fnn.rules()

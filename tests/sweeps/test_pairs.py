@@ -19,6 +19,8 @@ from fnn.core.program import equations
 from fnn.ops.losses.labels import weighted
 from tests.helpers import cotangent_like, is_float
 
+pytestmark = pytest.mark.widest
+
 RULES = fnn.rules()
 POLICY = jax.checkpoint_policies.dots_saveable
 

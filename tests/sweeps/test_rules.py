@@ -4,16 +4,23 @@ import jax
 import pytest
 
 import fnn
-from tests.helpers import first_of_each
 
 RULES = fnn.rules()
 CASES = [(name, i) for name, rule in RULES.items() for i in range(len(rule.cases))]
 COMPOSED = ("remat", "scan", "shard_map")
 each_case = pytest.mark.parametrize(("name", "i"), CASES, ids=[f"{name}-{i}" for name, i in CASES])
-first_by_default = pytest.mark.parametrize(("name", "i"), first_of_each(CASES))
 
 
-@first_by_default
+@pytest.mark.parametrize("name", RULES)
+def test_rule_is_right_at_a_glance(name):
+    """Its first case, by the checks that compile little; the others are in the long sweep."""
+    (report,) = fnn.check.check_rule(name, cases=[0], quick=True).raise_if_wrong().reports
+    passed = {finding.check for finding in report.findings if finding.verdict == "pass"}
+    assert passed >= {"primal", "cotangents", "automatic", "precision", "vmap", "placement"}
+
+
+@pytest.mark.long
+@each_case
 def test_rule_is_right(name, i):
     """In bfloat16, float16, float32 and float64, against JAX, differences and the textbook, under transformations."""
     # One case shows whether a rule composes; test_sharding has all on eight devices, test_pairs has pairs of them.

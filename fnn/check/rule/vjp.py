@@ -233,7 +233,7 @@ def rule_of(where: str, rule: str | Rule) -> Rule:
         close = difflib.get_close_matches(str(rule), known, n=5, cutoff=0.4)
         close += [other for other in known if str(rule) in other and other not in close]
         fix = f"did you mean {' or '.join(map(repr, close))}?" if close else "name a registered rule"
-        require(False, where, f"a rule among {sorted(known)}", described(rule), fix)
+        require(False, where, f"a rule, or its name: one of {sorted(known)}", described(rule), fix)
     return rule if isinstance(rule, Rule) else known[rule]
 
 
