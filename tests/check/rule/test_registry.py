@@ -47,7 +47,8 @@ class TestRegistry:
         assert suite.flat()[0].diagnosis[0].endswith("the gradient has the wrong sign.")
 
     def test_user_mistakes_are_named(self):
-        with pytest.raises(fnn.InputError, match=r"check_rule expected a rule, or its name: one of .*; got 'relux'; did you mean"):
+        message = r"check_rule expected a rule, or its name: one of .*; got 'relux'; did you mean"
+        with pytest.raises(fnn.InputError, match=message):
             check.check_rule("relux")
         with pytest.raises(fnn.InputError, match=r"case numbers below \d+; got \[1000\]"):
             check.check_rule("relu", cases=[1000])
