@@ -108,7 +108,7 @@ ERRORS = {
     "nothing": (lambda: fnn.precision(fnn.relu(), None), "a floating-point dtype for compute; got None"),
     "narrow": (lambda: fnn.precision(fnn.relu(), "float32", output="float8_e4m3fn"), "dtype for output; got 'float8"),
     "x64": (
-        lambda: fnn.precision(fnn.relu(), float),
+        lambda: fnn.precision(fnn.relu(), "float64"),
         r'a dtype of at most 32 bits for compute; got float64; pass "float32", or begin with jax.config.update\("jax_e',
     ),
     "bytes": (
