@@ -55,8 +55,8 @@ class Implementation:
       alone: whether `vmap` over the second argument alone, one array shared by many, had better map the last row.
 
     Raises:
-      InputError: an empty name, one that `fnn.gradients` or the last rows have ("hand", "auto", "plain"), a platform
-        that JAX does not have, what is no function.
+      InputError: an empty name, one that `fnn.gradients` has ("hand", "auto"), a platform that JAX does not have, what
+        is no function.
     """
 
     name: str
@@ -104,7 +104,10 @@ class Product:
         self.foreign: frozenset[str] = frozenset()  # names of rows from outside: what they return is looked at
 
     def add(self, row: Implementation) -> None:
-        """Put a row on top, in the place of an older one of its name."""
+        """Put a row on top, in the place of an older one of its name; the last row's name is its own."""
+        last = self.rows[-1].name
+        fix = "call it by what it does"
+        require(row.name != last, f"Implementation {row.name!r}", "another name than the last row's", row.name, fix)
         self.rows = (row, *(old for old in self.rows if old.name != row.name))
         self.foreign |= {row.name}
 

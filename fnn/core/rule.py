@@ -212,7 +212,7 @@ class Rule:
           row: the implementation. What it returns is compared in tree, shapes and dtypes whenever it is traced.
 
         Raises:
-          InputError: no such product, no Implementation.
+          InputError: no such product, no Implementation, one with the name of the table's last row.
         """
         where, names = f"Rule {self.name!r}", [p.name for p in self.products]
         ok = isinstance(product, str) and product in names

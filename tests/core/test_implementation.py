@@ -198,6 +198,8 @@ def test_a_row_that_cannot_run_is_skipped_and_refused_by_name():
         (lambda: fnn.Implementation(name="x", run=3), "run"),
         (lambda: RULES["conv"].add("backward", row("x", 0)), "a product of fwd, bwd, forward, input gradient"),
         (lambda: RULES["conv"].add("fwd", lambda spec, x: x), "an Implementation; got"),
+        (lambda: RULES["relu"].add("fwd", row("plain", 0)), "another name than the last row's; got plain"),
+        (lambda: RULES["conv"].add("forward", row("direct", 0)), "another name than the last row's; got direct"),
         (lambda: fnn.gradients({"relu": "winograd"}), "mode for 'relu' \"hand\" or \"auto\"; got 'winograd'"),
     ],
 )
