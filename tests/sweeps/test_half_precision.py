@@ -94,8 +94,6 @@ ENSEMBLE = """
 import jax, jax.numpy as jnp, optax, fnn
 from fnn import train
 
-pytestmark = pytest.mark.widest
-
 model = fnn.serial(
     fnn.conv(4, 3, padding="SAME"), fnn.batch_norm(), fnn.relu(), fnn.conv(4, 1), fnn.gelu(), fnn.max_pool(2),
     fnn.separable_conv(6, 3, padding="SAME"), fnn.group_norm(2), fnn.conv(4, 2, stride=2), fnn.flatten(),
