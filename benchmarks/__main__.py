@@ -60,8 +60,10 @@ def network_programs(quick: bool) -> Choices:
 
 def operation_programs(quick: bool) -> Choices:
     """Libraries and variants of an operation."""
+    if quick:
+        return [("fnn", v) for v in FNN[:3]] + [("torch", v) for v in TORCH[:2]]
     inside = [("fnn", f"{mode}, {place}") for mode in FNN[:2] for place in PLACES]
-    return [("fnn", v) for v in FNN[:3]] + inside + [("torch", v) for v in (TORCH[:2] if quick else TORCH)]
+    return [("fnn", v) for v in FNN[:3]] + inside + [("torch", v) for v in TORCH]
 
 
 def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], None], **limits) -> Iterator[dict]:

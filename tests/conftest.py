@@ -27,6 +27,7 @@ if CACHE:  # in the process that starts the others, which find its folder in the
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import chex  # noqa: E402 - it imports JAX, which reads the variables above
+import jax  # noqa: E402
 
 chex.set_n_cpu_devices(8)
 
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in set(long)]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _devices_are_made() -> None:
+    """Before a test of the command asks for two of them."""
+    jax.devices()
 
 
 @pytest.fixture(autouse=True)

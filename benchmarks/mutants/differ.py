@@ -14,8 +14,9 @@ import numpy as np
 
 from benchmarks.mutants.mutant import Mutant, map_floats
 from fnn.check.arrays import is_float
+from fnn.core.by_hand import by_hand
 from fnn.core.cases import Case
-from fnn.core.rule import by_hand, rules
+from fnn.core.rule import rules
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 # Another order of sums moves a gradient by some units of its largest entry; no mutant is meant to be that small.

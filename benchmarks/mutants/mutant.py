@@ -17,9 +17,10 @@ from typing import Any
 import jax
 
 from fnn.check.arrays import is_float, split
+from fnn.core.by_hand import by_hand
 from fnn.core.cases import Case
 from fnn.core.program import depends
-from fnn.core.rule import Rule, by_hand, rules
+from fnn.core.rule import Rule, rules
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,11 +113,13 @@ class Suite(Outcome):
       name: of the whole.
       reports: the parts, Reports or Suites.
       seconds: how long it took.
+      remarks: what else there is to know, in sentences.
     """
 
     name: str
     reports: tuple["Report | Suite", ...]
     seconds: float = 0.0
+    remarks: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return all(self.reports)
@@ -143,6 +145,7 @@ class Suite(Outcome):
             "ok": bool(self),
             "verdict": self.verdict,
             "seconds": self.seconds,
+            "remarks": list(self.remarks),
             "reports": reports,
         }
 
@@ -155,7 +158,9 @@ class Suite(Outcome):
             shown.append(f"... and {len(wrong) - _MOST_SHOWN} more reports with failures")
         legend = "skipped: the check does not apply there, the JSON report says why."
         end = f"{self.name}: {verdict_of(self)}" + (f" ({self.seconds:.0f} s)" if self.seconds else "")
-        return "\n\n".join([table(header, rows), *shown, f"{legend}\n{end}"])
+        parts = [part for part in self.reports if isinstance(part, Suite)]
+        remarks = dict.fromkeys(line for suite in (self, *parts) for line in suite.remarks)
+        return "\n\n".join([table(header, rows), *shown, "\n".join([*remarks, legend, end])])
 
 
 _MOST_SHOWN = 5  # a shared bug fails every case in the same way; the first few say it

@@ -8,19 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import (
-    InputError,
-    described,
-    inside,
-    integer,
-    require,
-    require_array,
-    require_function,
-    require_leaves,
-)
-from fnn.core.layer import Layer, Params, Spec, State, around, marked, require_layer, spec_of
+from fnn.core.errors import InputError, inside, integer, require, require_array, require_function, require_leaves
+from fnn.core.layer import Layer, Params, State, around, marked, require_layer
 from fnn.core.lift import lift
 from fnn.core.shared import owners_of, require_same
+from fnn.core.spec import Spec, spec_of
+from fnn.core.words import described
 
 Children = tuple[tuple[str, Layer], ...]
 

@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn.core.errors import InputError, described, require
+from fnn.core.errors import InputError, require
 from fnn.core.layer import Layer, Params, State, cast_by, marked, params_and_state, require_layer
 from fnn.core.shared import unshared
+from fnn.core.words import described
 
 Model = tuple[Layer, Params, State]
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -10,15 +11,22 @@ import jax
 import numpy as np
 from jax import lax
 
-from fnn.core.errors import described, require, require_flag, require_function
+from fnn.core.errors import InputError, require, require_flag, require_function
 from fnn.core.mapped import unless_mapped
 from fnn.core.placement import Placement, current_placement, placement
 from fnn.core.sizes import fixed, known
+from fnn.core.words import described
 
+_ASKED_FOR_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # as JAX calls them where it lowers a program
 
 # The name that `fnn.gradients` forces on the rule whose forward or backward pass is being traced; "" for none.
 _forced = jax.make_user_context("")
+_seen: ContextVar[set[tuple["Product", "Implementation"]] | None] = ContextVar("seen", default=None)
 
 
 @contextmanager
@@ -26,6 +34,17 @@ def forced(name: str) -> Iterator[None]:
     """Products asked for inside the block are computed by rows of this name, where they fit; "": as the tables say."""
     with _forced(name):
         yield
+
+
+@contextmanager
+def observed() -> Iterator[set[tuple["Product", "Implementation"]]]:
+    """The rows that are chosen, with their tables, while programs are traced inside the block: for checkers."""
+    seen: set[tuple[Product, Implementation]] = set()
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
 
 
 def anything(spec: Any, *args: Any) -> bool:
@@ -82,6 +101,19 @@ class Implementation:
         require(isinstance(self.measured, str), where, "measured, words", described(self.measured), "leave it out")
         require_flag(where, "alone", self.alone)
 
+    def holds(self, condition: str, spec: Any, *asks: Any) -> bool:
+        """What `when` or `fits` says, where the sizes tell.
+
+        Raises:
+          InputError: it asked for values, which no program knows while it is traced.
+        """
+        try:
+            return known(getattr(self, condition), spec, *asks)
+        except _ASKED_FOR_VALUES as error:
+            where, expected = f"Implementation {self.name!r}", f"{condition} to decide from shapes and dtypes"
+            fix = "look at x.shape and x.dtype alone; what needs values belongs inside run"
+            raise InputError(where, expected, "a question about traced values", fix) from error
+
     def lacks(self) -> str:
         """What is missing here, "" for nothing."""
         words = self.missing()
@@ -137,15 +169,22 @@ class Product:
 
     def choices(self, spec: Any, *asks: Any) -> dict[str, Implementation]:
         """The row taken on each platform; "" for all that are not named. A forced row counts on all of them."""
+        found = self._choices(spec, *asks)
+        seen = _seen.get()
+        if seen is not None:
+            seen.update((self, row) for row in found.values())
+        return found
+
+    def _choices(self, spec: Any, *asks: Any) -> dict[str, Implementation]:
         if _forced.value:
-            named = (row for row in self.rows if row.name == _forced.value and known(row.fits, spec, *asks))
+            named = (row for row in self.rows if row.name == _forced.value and row.holds("fits", spec, *asks))
             return {"": next(named, self.rows[-1])}
         sizes = [n for a in jax.tree.leaves(asks) for n in np.shape(a)[1:]]
         found: dict[str, Implementation] = {}
         for row in self.rows:
             # Forms for one platform calculate with sizes: those behind the batch must be numbers.
             possible = row.platform not in found and (not row.platform or fixed(*sizes))
-            if possible and known(row.when, spec, *asks) and not row.lacks():
+            if possible and row.holds("when", spec, *asks) and not row.lacks():
                 found[row.platform] = row
                 if not row.platform:
                     break

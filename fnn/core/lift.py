@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import InputError, described, require, require_function
-from fnn.core.layer import Layer, Params, Spec, State, outline
+from fnn.core.errors import InputError, require, require_function
+from fnn.core.layer import Layer, Params, State, outline
+from fnn.core.spec import Spec
+from fnn.core.words import described
 
 
 def lift(

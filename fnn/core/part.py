@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 
-from fnn.core.errors import LARGEST, InputError, described, index_of, require
-from fnn.core.layer import Layer, Params, Spec, State, around, require_layer
+from fnn.core.errors import LARGEST, InputError, index_of, require
+from fnn.core.layer import Layer, Params, State, around, require_layer
+from fnn.core.spec import Spec
+from fnn.core.words import described
 
 
 def at(place: str | int, layer: Layer) -> Layer:

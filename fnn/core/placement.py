@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 import jax
 from jax.sharding import AxisType
 
-from fnn.core.errors import described, require
+from fnn.core.errors import require
+from fnn.core.words import described
 
 Placement = Literal["single", "sharded"]
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import FLOATS, described, require, require_flag
-from fnn.core.layer import Layer, Params, Spec, State, around, cast_by, require_layer
+from fnn.core.errors import FLOATS, require, require_flag
+from fnn.core.layer import Layer, Params, State, around, cast_by, require_layer
+from fnn.core.spec import Spec
+from fnn.core.words import described
 
 
 class _Cast(Layer):

@@ -3,36 +3,21 @@
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import explained
+from fnn.core.by_hand import Mode, Modes, by_hand, modes
 from fnn.core.cases import Case, Refusal
-from fnn.core.errors import InputError, described, require, require_function
-from fnn.core.implementation import Implementation, Product, forced, lacking
-from fnn.core.placement import Placement, current_placement, placement, where_eager
-from fnn.core.sharding import align
-from fnn.core.storage import NOTHING, Storage, Switch, current_switch, declared, restored, switched
+from fnn.core.errors import InputError, require, require_function
+from fnn.core.implementation import Implementation, Product, lacking
+from fnn.core.placement import where_eager
+from fnn.core.storage import NOTHING, Storage
+from fnn.core.words import described
 
-Mode = str  # "hand", "auto", or the name of an implementation
-
-
-@dataclasses.dataclass(frozen=True)
-class _Modes:
-    """Who differentiates: `default`, except for the rules named in `named`."""
-
-    default: Mode = "hand"
-    named: tuple[tuple[str, Mode], ...] = ()
-
-    def of(self, rule: str) -> Mode:
-        return dict(self.named).get(rule, self.default)
-
-
-# A user context is part of the key of every jit and trace cache: a function compiled in one mode never runs in another.
-_modes = jax.make_user_context(_Modes())
 _registry: dict[str, "Rule"] = {}
 _NUMPY = (np.ndarray, np.generic)
 
@@ -90,19 +75,19 @@ def _require_mode(mode: object, whose: str = "", rule: "Rule | None" = None) -> 
 @contextmanager
 def kept_by_hand(mode: Mode | Mapping[str, Mode]) -> Iterator[None]:
     """As `gradients(mode)`, but "hand" keeps the implementations that are forced outside the block: for checkers."""
-    named = tuple((rule, name) for rule, name in _modes.value.named if name not in ("hand", "auto"))
-    with _modes(_Modes("hand", named)) if mode == "hand" else gradients(mode):
+    named = tuple((rule, name) for rule, name in modes.value.named if name not in ("hand", "auto"))
+    with modes(Modes("hand", named)) if mode == "hand" else gradients(mode):
         yield
 
 
 @contextmanager
 def _entered(mode: Mode | dict[str, Mode]) -> Iterator[None]:
-    old = _modes.value
+    old = modes.value
     if isinstance(mode, dict):
         new = dataclasses.replace(old, named=tuple(sorted({**dict(old.named), **mode}.items())))
     else:
-        new = _Modes(mode)
-    with _modes(new):
+        new = Modes(mode)
+    with modes(new):
         yield
 
 
@@ -247,7 +232,7 @@ class Rule:
         """The operation `(*args) -> output` with the options of a case, and by the implementation that it asks for."""
 
         def operation(*args: Any) -> Any:
-            asked = case.implementation and _modes.value.of(self.name) == "hand"
+            asked = case.implementation and modes.value.of(self.name) == "hand"
             with gradients({self.name: case.implementation}) if asked else nullcontext():
                 return self(case.spec, *args)
 
@@ -260,7 +245,7 @@ class Rule:
             raise InputError(f"rule {self.name!r}", "a hashable spec as first argument", described(spec), fix)
         # Outside jit a NumPy array would bring NumPy's arithmetic along: other promotion, no bfloat16 products.
         args = tuple(jnp.asarray(a) if isinstance(a, _NUMPY) else a for a in args)
-        mode = _modes.value.of(self.name)
+        mode = modes.value.of(self.name)
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
             # Nothing is differentiated: one dispatch instead of one an operation, and the compiler drops the residuals.
             try:
@@ -269,51 +254,6 @@ class Rule:
             except (RuntimeError, ValueError) as error:
                 raise explained(self.name, args, error)  # noqa: B904 - it may be the very error
         return self.forward(spec, *args) if mode == "auto" else self._hand(spec, *args)
-
-
-class _Call(NamedTuple):
-    """A spec, and what held when the operation was called: the backward pass may be traced after the block's end."""
-
-    spec: Hashable
-    implementation: str
-    placement: Placement
-    switch: Switch
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        with forced(self.implementation), placement(self.placement), switched(self.switch):
-            yield
-
-
-def by_hand(
-    fwd: Callable[..., Any], bwd: Callable[..., Any], storage: Storage = NOTHING, name: str = ""
-) -> Callable[..., Any]:
-    """The operation `(spec, *args) -> output` that these two make, fit for `shard_map`; nothing is registered.
-
-    Args:
-      fwd, bwd: as of a Rule.
-      storage: what is kept and what computed again.
-      name: whose implementations `gradients` may force.
-    """
-
-    def forward(call: _Call, *args: Any) -> tuple[Any, Any]:
-        args = tuple(jnp.asarray(a) if isinstance(a, float) else a for a in args)  # as `jax.grad` hands over a number
-        with call.again():
-            return declared(storage, args, *fwd(call.spec, *args))
-
-    def backward(call: _Call, residuals: Any, cotangent: Any) -> Any:
-        with call.again():
-            return bwd(call.spec, restored(storage, residuals), cotangent)
-
-    hand = jax.custom_vjp(lambda call, *args: forward(call, *args)[0], nondiff_argnums=(0,))
-    hand.defvjp(forward, backward)
-
-    def operation(spec: Hashable, *args: Any) -> Any:
-        mode = _modes.value.of(name)
-        implementation = "" if mode in ("hand", "auto") else mode
-        return hand(_Call(spec, implementation, current_placement(), current_switch()), *align(*args))
-
-    return operation
 
 
 def _origin(f: Callable[..., Any]) -> tuple[str, str]:

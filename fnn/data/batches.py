@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import InputError, integer, kind_name, require, require_flag, require_function
+from fnn.core.errors import InputError, integer, require, require_flag, require_function
+from fnn.core.words import kind_name
 from fnn.data.augment import Augment
 
 _AUGMENT = 1  # sets the stream of augmentation apart from that of the order

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import LARGEST, described, index_of, integer, real, require, require_real_array
+from fnn.core.errors import LARGEST, index_of, integer, real, require, require_real_array
 from fnn.core.sizes import require_room
+from fnn.core.words import described
 from fnn.ops.window import integers_of
 
 

@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fnn.core.errors import InputError, kind_name
+from fnn.core.errors import InputError
 from fnn.core.paths import as_path, shown
+from fnn.core.words import kind_name
 from fnn.inspect.style import figure
 
 FORMATS = ("png", "pdf", "svg")  # pixels, and two kinds in which lines and letters stay lines and letters

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 
-from fnn.core.layer import Layer, Params, Spec, State, require_layer, spec_of
+from fnn.core.layer import Layer, Params, State, require_layer
 from fnn.core.rule import gradients
 from fnn.core.shared import borrowed
+from fnn.core.spec import Spec, spec_of
 from fnn.inspect.observe import observe
 from fnn.inspect.operations import multiply_adds
 from fnn.inspect.table import table

@@ -16,8 +16,9 @@ from fnn.core.errors import (
     require_float_spec,
     require_real_array,
 )
-from fnn.core.layer import Layer, Params, Spec, require_shape, shown, weights
+from fnn.core.layer import Layer, Params, require_shape, shown, weights
 from fnn.core.lift import lift
+from fnn.core.spec import Spec
 from fnn.layers.initial import he_normal, initial, require_initializers
 from fnn.layers.rank import with_rank
 from fnn.ops.pad import MODES

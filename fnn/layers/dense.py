@@ -5,8 +5,9 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.errors import integer, require, require_flag, require_float_spec
-from fnn.core.layer import Layer, Params, Spec, require_shape, shown, weights
+from fnn.core.layer import Layer, Params, require_shape, shown, weights
 from fnn.core.lift import lift
+from fnn.core.spec import Spec
 from fnn.layers.initial import he_normal, initial, require_initializers
 
 

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import ARRAYS, InputError, described, require, require_function
+from fnn.core.errors import ARRAYS, InputError, require, require_function
 from fnn.core.sizes import require_room
+from fnn.core.words import described
 
 # XLA takes a few tenths of a second to compile random numbers, for every shape anew. Blocks of two sizes are compiled
 # once, so a deep model starts in a fraction of the time: small ones waste little, large ones spare calls.

@@ -19,8 +19,9 @@ from jax import lax
 from fnn import ops
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, integer, is_floating, real, require, require_float_spec, require_floats
-from fnn.core.layer import Layer, Params, Spec, State, shown, weights
+from fnn.core.layer import Layer, Params, State, shown, weights
 from fnn.core.lift import lift
+from fnn.core.spec import Spec
 from fnn.layers.initial import full
 from fnn.ops.normalisation.batch import axis_names
 from fnn.ops.normalisation.example import check_groups

@@ -4,9 +4,10 @@ import math
 
 import jax
 
-from fnn.core.errors import LARGEST, described, index_of, require, require_array
+from fnn.core.errors import LARGEST, index_of, require, require_array
 from fnn.core.layer import Layer, Params, shown
 from fnn.core.lift import lift
+from fnn.core.words import described
 
 
 @shown

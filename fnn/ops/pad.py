@@ -22,9 +22,10 @@ from jax import lax
 
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import LARGEST, InputError, described, require, require_floats
+from fnn.core.errors import LARGEST, InputError, require, require_floats
 from fnn.core.rule import Rule
 from fnn.core.sizes import fixed, possible, require_room
+from fnn.core.words import described
 from fnn.ops.window import Pairs, padded_sizes, pairs_of
 
 MODES = ("REFLECT", "REPLICATE", "CIRCULAR")

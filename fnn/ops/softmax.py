@@ -16,8 +16,9 @@ import jax.numpy as jnp
 
 from fnn.core.cases import case, normal
 from fnn.core.dtypes import widen
-from fnn.core.errors import InputError, described, index_of, require_floats
+from fnn.core.errors import InputError, index_of, require_floats
 from fnn.core.rule import Rule
+from fnn.core.words import described
 
 MOST_AXES = 32  # of any array that JAX takes through NumPy's interface
 

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.errors import LARGEST, InputError, described, index_of, require
+from fnn.core.errors import LARGEST, InputError, index_of, require
 from fnn.core.sizes import fixed, possible
+from fnn.core.words import described
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[tuple[int, int]]

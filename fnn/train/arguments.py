@@ -9,17 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import require_alive
-from fnn.core.errors import (
-    ARRAYS,
-    InputError,
-    described,
-    integer,
-    require,
-    require_function,
-    require_key,
-    require_leaves,
-)
+from fnn.core.errors import ARRAYS, InputError, integer, require, require_function, require_key, require_leaves
 from fnn.core.layer import require_layer
+from fnn.core.words import described
 
 
 def require_optimizer(where: str, optimizer: Any) -> None:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import ARRAYS, InputError, described, require, require_function, require_leaves
+from fnn.core.errors import ARRAYS, InputError, require, require_function, require_leaves
+from fnn.core.words import described
 
 
 def split_batch(where: str, batch: Any) -> tuple[Any, Any, int]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import jax
 
-from fnn.core.errors import InputError, described, require
+from fnn.core.errors import InputError, require
 from fnn.core.program import bytes_of, equations
+from fnn.core.words import described
 
 _TUNED = {
     "cpu": {

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import alive
-from fnn.core.errors import InputError, described, require, require_flag
+from fnn.core.errors import InputError, require, require_flag
+from fnn.core.words import described
 from fnn.train.arguments import check_fit
 from fnn.train.batch import split_batch
 from fnn.train.finite import verdict

@@ -2,7 +2,8 @@
 
 import ctypes
 
-from fnn.core.errors import LARGEST, described, index_of, require
+from fnn.core.errors import LARGEST, index_of, require
+from fnn.core.words import described
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST_PIECE = 32 << 20  # the most that glibc allows for the second

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.alive import require_alive
-from fnn.core.errors import InputError, described, require
+from fnn.core.errors import InputError, require
 from fnn.core.files import whole_file
 from fnn.core.paths import as_path, shown
+from fnn.core.words import described
 from fnn.train.tree import build, check, compare, describe, part_of
 
 _TREE = "tree.json"

@@ -2,11 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fnn
+from fnn import check
+from fnn.check.rule.reach import rows_reached
 from fnn.core.implementation import PLATFORMS, Product
-from tests.helpers import assert_close, float_vjp, normal
+from tests.helpers import assert_close, normal
 
 RULES = fnn.rules()
 SHARED = {"hand", "direct"}  # the last rows
@@ -146,30 +149,45 @@ def test_a_forced_row_is_remembered_for_the_backward_pass():
     assert str(jax.make_jaxpr(pull_direct)(y)) != program
 
 
-def test_every_row_of_every_table_is_reached_by_a_case(monkeypatch):
+@pytest.mark.parametrize("name", RULES)
+def test_every_row_of_every_table_is_reached_by_a_case(name):
     """By its table's choice on CPU, or by name: so that `fnn.check` has seen the program."""
-    reached, current = set(), []
-    choose = Product.choices
-
-    def choices(self, spec, *asks):
-        found = choose(self, spec, *asks)
-        reached.update((current[-1], self, row) for row in found.values())
-        return found
-
-    monkeypatch.setattr(Product, "choices", choices)
-    rows = set()
-    for rule in RULES.values():
-        current.append(rule.name)
-        for i, case in enumerate(rule.cases):
-            jax.eval_shape(lambda args, rule=rule, case=case: gradient(rule.of(case), args), case.sample(i))
-        for product in rule.products:
-            rows |= {(rule.name, product, row) for row in product.rows if row.platform in ("", "cpu")}
-    assert not [(rule, product.name, row.name) for rule, product, row in rows - reached if not row.lacks()]
+    rule = RULES[name]
+    rows = {(product, row) for product in rule.products for row in product.rows if row.platform in ("", "cpu")}
+    missed = rows - rows_reached(rule, range(len(rule.cases)))
+    assert not [(product.name, row.name) for product, row in missed if not row.lacks()]
 
 
-def gradient(operation, args):
-    y, pull = float_vjp(operation, args)
-    return pull(jax.tree.map(jnp.ones_like, y))
+@pytest.mark.parametrize("ask", [lambda x: x.sum() > 0, lambda x: bool(x.any()), lambda x: int(x[0]) > 0, np.max])
+def test_a_condition_on_values_is_refused(ask):
+    rule = RULES["relu"]
+    rule.add("fwd", fnn.Implementation(name="asks", run=rule.fwd, when=lambda spec, x: ask(x)))
+    try:
+        with pytest.raises(
+            fnn.InputError, match="'asks' expected when to decide from shapes and dtypes; got a question"
+        ):
+            jax.jit(fnn.ops.relu)(jnp.ones(3))
+    finally:
+        rule.remove("asks")
+
+
+def test_the_report_names_rows_that_were_not_checked():
+    rule = RULES["relu"]
+    rows = [("never", {"when": lambda spec, x: False}), ("always", {}), ("elsewhere", {"platform": "cuda"})]
+    for row, options in rows:
+        rule.add("fwd", fnn.Implementation(name=row, run=rule.fwd, **options))
+    try:
+        suite = check.check_rule("relu", cases=[0], checks=["zero"])
+        assert suite.remarks == (
+            "row 'elsewhere' of fwd was not run here: it is for cuda",
+            "row 'never' of fwd was not checked: no case that ran reaches it; force it: with "
+            'fnn.gradients({"relu": "never"}): ...',
+        )
+        assert all(line in str(suite) for line in suite.remarks)
+    finally:
+        for row, _ in rows:
+            rule.remove(row)
+    assert check.check_rule("relu", cases=[0], checks=["zero"]).remarks == ()
 
 
 def test_a_row_that_cannot_run_is_skipped_and_refused_by_name():

@@ -8,7 +8,7 @@ import pytest
 
 import fnn
 from fnn import data, train
-from fnn.core.errors import described
+from fnn.core.words import described
 from tests.catalogue import LAYERS, MEASURES, SIZES
 
 ARRAY = type(jnp.zeros(1))

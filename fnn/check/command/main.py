@@ -2,6 +2,7 @@
 
     fnn-check                                  every registered rule
     fnn-check --quick --rule conv,dense        two cases a rule, and the checks that compile least
+    fnn-check --import mine                    the rules that mine.py registers
     fnn-check --model nets:classifier          a model that `classifier()` in nets.py returns with its batch and loss
     fnn-check --model nets:model --shape 8,28,28,1    a Layer, on a random batch with random classes
 
@@ -23,7 +24,7 @@ from typing import Any, TextIO
 
 import jax
 
-from fnn.check.command.model import check_model
+from fnn.check.command.model import check_model, imported
 from fnn.check.report import Outcome, Suite, word_of
 from fnn.check.rule.examine import CHECKS
 from fnn.check.rule.vjp import DTYPES, QUICK_CASES, check_rule
@@ -52,9 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcome: Outcome
     options = _parser().parse_args(argv)
     two_devices()
-    sys.path.insert(0, os.getcwd())  # for `--model`; a console script lacks it
+    sys.path.insert(0, os.getcwd())  # for `--model` and `--import`; a console script lacks it
     try:
         _refuse_options(options)
+        own = _import(options.modules)
+        if options.modules and not (options.rule or options.model or options.list):
+            got, fix = ", ".join(options.modules), "or name rules beside it: --rule conv"
+            require(bool(own), "--import", "modules that register rules", got, fix)
+            options.rule = own
         if options.list:
             print(_listing(options.rule or list(rules())))
             return RIGHT
@@ -83,6 +89,15 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         metavar="MODULE:NAME",
         help="a Layer, or a function without arguments that returns one or (layer, params, state, batch, loss)",
+    )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="extend",
+        type=_names,
+        default=[],
+        metavar="MODULE,...",
+        help="import first what registers rules; without --rule these are checked",
     )
     parser.add_argument("--list", action="store_true", help="name the rules, their cases and the checks, and stop")
     parser.add_argument("--shape", type=_sizes, metavar="N,...", help="of the random batch for a Layer: 8,28,28,1")
@@ -137,12 +152,13 @@ def _check_rules(options: argparse.Namespace) -> Suite:
     how = {"skip": tuple(options.skip or ()), "dtype": options.dtype or "float32"}
     how |= {"seed": options.seed, "quick": options.quick, "tolerance": options.tolerance}
     show, suites = _Progress(sys.stderr, len(names), len(calls)), {}
-    for name, i, suite in _run(calls, how, options.workers or _workers()):
+    for name, i, suite in _run(calls, how, options.workers or _workers(), options.modules):
         parts[name][i] = suite
         if len(parts[name]) == counts[name]:
             ordered = [parts[name][k] for k in range(counts[name])]
             reports = tuple(report for part in ordered for report in part.reports)
-            suites[name] = Suite(name, reports, sum(part.seconds for part in ordered))
+            remarks = tuple(line for line in ordered[0].remarks if all(line in part.remarks for part in ordered))
+            suites[name] = Suite(name, reports, sum(part.seconds for part in ordered), remarks)
             show.rule_ends(suites[name])
         show.call_ends()
     return Suite(
@@ -156,13 +172,15 @@ def _cases_of(name: str, quick: bool) -> int:
     return min(len(known[name].cases), QUICK_CASES) if quick else len(known[name].cases)
 
 
-def _run(calls: list[tuple[str, int]], how: dict[str, Any], workers: int) -> Iterator[tuple[str, int, Suite]]:
+def _run(
+    calls: list[tuple[str, int]], how: dict[str, Any], workers: int, modules: Sequence[str]
+) -> Iterator[tuple[str, int, Suite]]:
     """Check one case of a rule after the other, or several at a time: cases, for some rules take ten times longer."""
     if min(workers, len(calls)) == 1:
         yield from (_check_call(call, how) for call in calls)
         return
     context = multiprocessing.get_context("spawn")  # JAX has threads, and does not survive a fork
-    pool = futures.ProcessPoolExecutor(min(workers, len(calls)), context, initializer=_start_worker)
+    pool = futures.ProcessPoolExecutor(min(workers, len(calls)), context, _start_worker, (modules,))
     try:
         for done in futures.as_completed([pool.submit(_check_call, call, how) for call in calls]):
             yield done.result()
@@ -179,9 +197,18 @@ def _check_call(call: tuple[str, int], how: dict[str, Any]) -> tuple[str, int, S
     return name, i, check_rule(name, cases=[i], **how)
 
 
-def _start_worker() -> None:
+def _start_worker(modules: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells what an interrupt means
     two_devices()
+    _import(modules)
+
+
+def _import(modules: Sequence[str]) -> list[str]:
+    """Import the modules; the names of the rules that they register."""
+    old = rules()
+    for module in modules:
+        imported("--import", module)
+    return [name for name in rules() if name not in old]
 
 
 def two_devices() -> None:

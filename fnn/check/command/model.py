@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -82,10 +83,7 @@ def check_model(
 def _find(where: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     require(bool(module and attribute), where, "MODULE:NAME", name, "such as fnn.models:lenet5")
-    try:
-        found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise _refusal(where, f"a module that can be imported from {os.getcwd()}", error) from error
+    found = imported(where, module)
     require(hasattr(found, attribute), where, f"{attribute!r} in {module}", "no such name", "look for a typing error")
     thing = getattr(found, attribute)
     wanted = "a Layer or (layer, params, state, batch, loss)"
@@ -98,6 +96,18 @@ def _find(where: str, name: str) -> Any:
     ok = whole or isinstance(thing, Layer)
     require(ok, where, wanted, type(thing).__name__, "return one from a function without arguments")
     return thing
+
+
+def imported(where: str, module: str) -> ModuleType:
+    """The module of this name, which may lie in the folder where the command runs.
+
+    Raises:
+      InputError: it cannot be imported, and why.
+    """
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise _refusal(where, f"a module that can be imported from {os.getcwd()}", error) from error
 
 
 def _with_batch(where: str, layer: Layer, shape: tuple[int, ...] | None, dtype: str, seed: int) -> tuple:

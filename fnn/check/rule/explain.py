@@ -16,9 +16,10 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from fnn.check.arrays import split
 from fnn.check.rule.vjp import rule_of
-from fnn.core.errors import described, index_of, require
+from fnn.core.errors import index_of, require
 from fnn.core.program import bytes_of, equations, inner_programs
 from fnn.core.rule import Rule
+from fnn.core.words import described
 
 _GAP = " | "
 # From `exec`: since Python 3.13 `python -c` keeps its own program under such a name, not that of the function.

@@ -10,11 +10,13 @@ import jax
 
 from fnn.check.report import Report, Suite
 from fnn.check.rule.examine import CHECKS, SLOW, examine
+from fnn.check.rule.reach import remarks_on
 from fnn.check.tolerance import allowed, is_number
 from fnn.core.alive import of_live_arrays
-from fnn.core.errors import described, index_of, integer, require, require_flag
+from fnn.core.errors import index_of, integer, require, require_flag
 from fnn.core.placement import placement
 from fnn.core.rule import Rule, rules
+from fnn.core.words import described
 
 
 @of_live_arrays
@@ -123,7 +125,8 @@ def check_rule(
     """Check a registered rule on its cases: one `Report` a case.
 
     The plain form is the automatic derivative, and its convention at kinks and ties is binding; every transformation
-    must be supported. What runs op by op ("jit") is tried on the first two cases alone.
+    must be supported. What runs op by op ("jit") is tried on the first two cases alone. The end of the report names the
+    rows that were added to the rule's tables (`Rule.add`) and that no case reaches.
 
     Args:
       name: one of `fnn.rules()`, by its name or the rule itself.
@@ -151,7 +154,7 @@ def check_rule(
         numbers = numbers[:QUICK_CASES]
     room = allowed("check_rule", tolerance)
     reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick, room) for i in numbers)
-    return Suite(rule.name, reports, time.perf_counter() - start)
+    return Suite(rule.name, reports, time.perf_counter() - start, remarks_on(rule, numbers))
 
 
 def check_all(

@@ -8,8 +8,9 @@ from operator import ge
 import jax
 import jax.numpy as jnp
 
-from fnn.core.errors import InputError, described, given, integer, require, require_floats
+from fnn.core.errors import InputError, given, integer, require, require_floats
 from fnn.core.sizes import possible, require_room
+from fnn.core.words import described
 from fnn.ops.convolution.rule import rule as conv_rule
 from fnn.ops.convolution.rule import transpose_rule
 from fnn.ops.convolution.spec import ConvSpec

@@ -25,11 +25,12 @@ from jax import lax
 from fnn.core.broadcast import beside
 from fnn.core.cases import case, normal, positive
 from fnn.core.dtypes import widen
-from fnn.core.errors import InputError, described, require
+from fnn.core.errors import InputError, require
 from fnn.core.rule import Rule
 from fnn.core.sharding import align, varying
 from fnn.core.sizes import possible
 from fnn.core.storage import Storage
+from fnn.core.words import described
 from fnn.ops.normalisation.normalise import Names, affine, all_but_last, check, count, like, normalise, normalise_bwd
 
 

@@ -56,6 +56,34 @@ def test_the_command_as_users_run_it(tmp_path):
     assert not ran & {"precision", "coordinates", "jit"}
 
 
+MINE = """
+import fnn, jax
+from fnn.core.cases import case
+
+double = fnn.Rule(
+    name="double",
+    forward=lambda spec, x: 2 * x,
+    fwd=lambda spec, x: (2 * x, ()),
+    bwd=lambda spec, residuals, dy: (FACTOR * dy,),
+    reference=lambda spec, x: x + x,
+    cases=(case(None, (3,)), case(None, lambda key, dtype: jax.random.normal(key, (2,), dtype))),
+)
+"""
+
+
+@pytest.mark.parametrize(("factor", "status", "verdict"), [("2", 0, "right"), ("3", 1, "WRONG")])
+def test_a_module_of_the_users_own(tmp_path, factor, status, verdict):
+    (tmp_path / "mine.py").write_text(MINE.replace("FACTOR", factor))
+    command = [sys.executable, "-m", "fnn.check", "--import", "mine", *FAST, "--workers", "2"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["double"]
+    assert done.stdout.splitlines()[-1].startswith(f"rules: {verdict}")
+
+
 def test_two_devices_serve_shard_map():
     command = "s = main(['--list', '--rule', 'l2'])"
     program = f"import jax; from fnn.check.command.main import main; {command}; print(len(jax.devices()))"
@@ -103,6 +131,11 @@ def test_list(capsys):
         (["--rule", "rleu"], r"--rule expected rules among adaptive_avg_pool, .*; got rleu; choose from these"),
         (["--skip", "jti"], "--skip expected checks among .*; got jti"),
         (["--seed", "-1"], "--seed expected a number from 0 to 4294967295; got -1"),
+        (
+            ["--import", "jsno"],
+            "--import expected a module that can be imported from .*; got ModuleNotFoundError: No mod",
+        ),
+        (["--import", "json"], "--import expected modules that register rules; got json; or name rules beside it"),
         (["--workers", "0"], "--workers expected 1 or more; got 0; 1 checks in this process"),
         (["--shape", "2,3"], "--shape expected --model MODULE:NAME beside it; got none"),
         (

@@ -30,7 +30,7 @@ def broken():
         def bwd(spec, residuals, dy):
             return wrong(*rule.bwd(spec, residuals, dy))
 
-        object.__setattr__(rule, "_hand", fnn.core.rule.by_hand(rule.fwd, bwd))
+        object.__setattr__(rule, "_hand", fnn.core.by_hand.by_hand(rule.fwd, bwd))
 
     yield install
     for rule, hand in old.items():

@@ -33,7 +33,7 @@ def broken_dense():
         def bwd(spec, residuals, dy):
             return wrong(*rule.bwd(spec, residuals, dy))
 
-        object.__setattr__(rule, "_hand", fnn.core.rule.by_hand(rule.fwd, bwd))
+        object.__setattr__(rule, "_hand", fnn.core.by_hand.by_hand(rule.fwd, bwd))
 
     yield install
     object.__setattr__(rule, "_hand", old)

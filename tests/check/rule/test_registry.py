@@ -9,6 +9,7 @@ import pytest
 
 import fnn
 from fnn import check
+from fnn.core.by_hand import by_hand
 
 
 class TestRegistry:
@@ -36,7 +37,7 @@ class TestRegistry:
     def test_a_broken_registered_rule_is_found(self):
         rule = fnn.rules()["relu"]
         old = rule._hand
-        wrong = fnn.core.rule.by_hand(rule.fwd, lambda spec, r, dy: jax.tree.map(lambda d: -d, rule.bwd(spec, r, dy)))
+        wrong = by_hand(rule.fwd, lambda spec, r, dy: jax.tree.map(lambda d: -d, rule.bwd(spec, r, dy)))
         object.__setattr__(rule, "_hand", wrong)
         try:
             suite = check.check_rule("relu", cases=[0], checks=("automatic", "zero"))
