@@ -94,6 +94,7 @@ def test_every_network_ends_in_logits_or_in_its_input():
 
 
 @pytest.mark.parametrize(("network", "library", "variant"), PROGRAMS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.long
 def test_libraries_take_the_same_first_step(network, library, variant):
     if library in MODULES:
         pytest.importorskip(MODULES[library])

@@ -71,6 +71,7 @@ def write_mnist(folder, n):
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, n) + labels.tobytes())
 
 
+@pytest.mark.long
 def test_it_trains_on_a_folder_of_mnist_files(example, tmp_path, monkeypatch):
     monkeypatch.setattr(example, "compare_gradients", lambda *args: None)
     monkeypatch.setattr(example, "draw", lambda *args: None)

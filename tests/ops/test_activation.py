@@ -79,6 +79,7 @@ def test_values_and_derivatives_far_out(name, dtype, far):
 
 @each
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.long
 def test_half_precision_derivative_is_computed_in_float32(name, dtype):
     """Against float64 at the same x: one rounding of what is saved and one of the result."""
     f, _, _ = LIMITS[name]

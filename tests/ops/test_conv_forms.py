@@ -123,6 +123,7 @@ def test_padding_beyond_the_window_has_right_gradients_in_float32(channels, stri
 
 @pytest.mark.parametrize("name", fnn.rules()["conv"].implementations)
 @pytest.mark.parametrize(("mean", "deviation"), [(300.0, 1.0), (0.0, 1e-6), (0.0, 1e6)], ids=["mean", "tiny", "huge"])
+@pytest.mark.long
 def test_float32_is_as_accurate_as_the_checker_demands(name, mean, deviation, monkeypatch):
     """Output and gradients of a forced implementation against float64, within the checker's roundings."""
     in_parts(monkeypatch)

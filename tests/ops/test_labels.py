@@ -70,6 +70,7 @@ def limit(dtype):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", ["uint4", "int8", "uint8"])
+@pytest.mark.long
 def test_labels_of_a_narrow_type(name, dtype):
     agree(FUNCTIONS[name], dtype, limit(dtype), jitted=True)
 
@@ -99,6 +100,7 @@ def test_labels_in_64_bits(name, dtype):
 
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.long
 def test_no_label_comes_round_to_a_class(name, x64):
     """Beyond every class, under jit: 2^31 + 1 in 32 bits, 2^32 + 1 in 64, -1 that is 255 in uint8."""
     with jax.enable_x64(x64):

@@ -38,6 +38,7 @@ def test_mean_zero_and_variance_one(norm):
 
 
 @each
+@pytest.mark.long
 def test_digits_survive_a_mean_of_300_deviations(norm):
     """The one-pass variance E[x²] - E[x]² is off by 1e-2 here."""
     x, scale, offset, dy = normals(0, 64, 8, 32, mean=300.0), normals(1, 32), normals(2, 32), normals(3, 64, 8, 32)
@@ -62,6 +63,7 @@ def test_statistics_survive_a_mean_of_300_deviations():
 
 @each
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
+@pytest.mark.long
 def test_dtypes_follow_their_arguments(norm, half):
     """A half precision x may come with float32 parameters; statistics are float32 all the same."""
     x, scale, offset, dy = normals(0, 8, 4).astype(half), normals(1, 4), normals(2, 4).astype(half), normals(3, 8, 4)

@@ -64,6 +64,7 @@ def test_a_border_sends_its_gradient_to_where_it_came_from(mode, pair, values, g
 
 @MODES
 @BOTH
+@pytest.mark.long
 def test_gradient_is_that_of_numpy_padding_in_jax(mode, gradients):
     x = jax.random.randint(jax.random.key(0), (2, 4, 5, 2), -9, 10).astype(jnp.float32)
     pairs = ((2, 3), (4, 0))

@@ -86,6 +86,7 @@ def test_one_number_an_example(f, axes, labels):
 
 
 @pytest.mark.parametrize(("f", "axes", "labels"), KINDS)
+@pytest.mark.long
 def test_half_precision_is_averaged_in_float32(f, axes, labels):
     """700 equal numbers: a sum in bfloat16 stops growing at 256 times the first."""
     x = jnp.ones((1, 700, *axes), jnp.bfloat16) * jnp.arange(max(1, *axes) if axes else 1, dtype=jnp.bfloat16)
@@ -104,6 +105,7 @@ def test_examples_of_nothing_are_refused(f, axes, labels):
 
 
 @pytest.mark.parametrize(("f", "axes", "labels"), KINDS)
+@pytest.mark.long
 def test_training_and_evaluation_take_them_for_images(f, axes, labels):
     x, y = normal(0, (4, 3, 2, *axes)), labels((4, 3, 2))
     metric = {"m": f}

@@ -180,6 +180,7 @@ def test_many_taps_go_axis_by_axis(values):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.long
 def test_half_precision_sums_in_float32(dtype):
     # A sum of 300 times 400 overflows float16, and stalls in bfloat16.
     x = jnp.full((1, 300, 1), 400, dtype)

@@ -69,6 +69,7 @@ def check_layer(layer, symbols, concrete, run=True):
 
 
 @pytest.mark.parametrize(("name", "i"), REPRESENTATIVES)
+@pytest.mark.long
 def test_layers_of_many_sizes(name, i):
     check_layer(LAYERS[name][i](), "b, h, w, 4", SHAPES["b, h, w, 4"])
 
@@ -137,6 +138,7 @@ OPEN = {
 
 
 @pytest.mark.parametrize("name", OPEN)
+@pytest.mark.long
 def test_sizes_that_a_symbol_leaves_open(name):
     check_layer(OPEN[name](), "b, h, w, 4", SHAPES["b, h, w, 4"])
 
