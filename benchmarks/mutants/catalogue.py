@@ -10,6 +10,7 @@ from fnn.core.rule import Rule, rules
 # Found by running them: nothing tells these from the rule.
 EQUIVALENT = {
     "sigmoid/residuals of -x": "y (1 - y) is the same for y = sigmoid(x) and for 1 - y = sigmoid(-x)",
+    "tanh/residuals of -x": "(1 - y)(1 + y) is the same for y and for -y = tanh(-x)",
 }
 
 

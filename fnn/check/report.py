@@ -159,7 +159,7 @@ class Suite(Outcome):
         legend = "skipped: the check does not apply there, the JSON report says why."
         end = f"{self.name}: {verdict_of(self)}" + (f" ({self.seconds:.0f} s)" if self.seconds else "")
         parts = [part for part in self.reports if isinstance(part, Suite)]
-        remarks = dict.fromkeys(line for suite in (self, *parts) for line in suite.remarks)
+        remarks = [line for suite in (self, *parts) for line in suite.remarks]
         return "\n\n".join([table(header, rows), *shown, "\n".join([*remarks, legend, end])])
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from fnn.core.words import described
 
 _ASKED_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
@@ -26,7 +26,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # as JAX calls them where it lowers 
 
 # The name that `fnn.gradients` forces on the rule whose forward or backward pass is being traced; "" for none.
 _forced = jax.make_user_context("")
-_seen: ContextVar[set[tuple["Product", "Implementation"]] | None] = ContextVar("seen", default=None)
+_watch = jax.make_user_context(None)  # what `observed` gives, or None
 
 
 @contextmanager
@@ -36,15 +36,23 @@ def forced(name: str) -> Iterator[None]:
         yield
 
 
+class Watch:
+    """The choices that were made inside a block of `observed`, each with its table."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Product, dict[str, Implementation]]] = []
+
+    def run_on(self, platform: str) -> set[tuple["Product", "Implementation"]]:
+        """The rows, with their tables, that ran on one of `PLATFORMS`."""
+        return {(table, choices.get(platform, choices[""])) for table, choices in self.seen}
+
+
 @contextmanager
-def observed() -> Iterator[set[tuple["Product", "Implementation"]]]:
-    """The rows that are chosen, with their tables, while programs are traced inside the block: for checkers."""
-    seen: set[tuple[Product, Implementation]] = set()
-    token = _seen.set(seen)
-    try:
-        yield seen
-    finally:
-        _seen.reset(token)
+def observed() -> Iterator[Watch]:
+    """Watch which rows are chosen inside the block, by this thread, for checkers; all jitted functions trace anew."""
+    watch = Watch()
+    with _watch(watch):  # a part of jit's key, and no older block's
+        yield watch
 
 
 def anything(spec: Any, *args: Any) -> bool:
@@ -170,9 +178,8 @@ class Product:
     def choices(self, spec: Any, *asks: Any) -> dict[str, Implementation]:
         """The row taken on each platform; "" for all that are not named. A forced row counts on all of them."""
         found = self._choices(spec, *asks)
-        seen = _seen.get()
-        if seen is not None:
-            seen.update((self, row) for row in found.values())
+        if _watch.value is not None:
+            _watch.value.seen.append((self, found))
         return found
 
     def _choices(self, spec: Any, *asks: Any) -> dict[str, Implementation]:

@@ -7,9 +7,8 @@ import pytest
 
 import fnn
 from fnn import check
-from fnn.check.rule.reach import rows_reached
-from fnn.core.implementation import PLATFORMS, Product
-from tests.helpers import assert_close, normal
+from fnn.core.implementation import PLATFORMS, Product, observed
+from tests.helpers import assert_close, float_vjp, normal
 
 RULES = fnn.rules()
 SHARED = {"hand", "direct"}  # the last rows
@@ -154,11 +153,14 @@ def test_every_row_of_every_table_is_reached_by_a_case(name):
     """By its table's choice on CPU, or by name: so that `fnn.check` has seen the program."""
     rule = RULES[name]
     rows = {(product, row) for product in rule.products for row in product.rows if row.platform in ("", "cpu")}
-    missed = rows - rows_reached(rule, range(len(rule.cases)))
+    with observed() as watch:
+        for i, case in enumerate(rule.cases):
+            jax.eval_shape(lambda args, case=case: gradient(rule.of(case), args), case.sample(i))
+    missed = rows - watch.run_on("cpu")
     assert not [(product.name, row.name) for product, row in missed if not row.lacks()]
 
 
-@pytest.mark.parametrize("ask", [lambda x: x.sum() > 0, lambda x: bool(x.any()), lambda x: int(x[0]) > 0, np.max])
+@pytest.mark.parametrize("ask", [lambda x: x.sum() > 0, lambda x: x[x > 0].size > 1, lambda x: int(x[0]) > 0, np.max])
 def test_a_condition_on_values_is_refused(ask):
     rule = RULES["relu"]
     rule.add("fwd", fnn.Implementation(name="asks", run=rule.fwd, when=lambda spec, x: ask(x)))
@@ -171,23 +173,66 @@ def test_a_condition_on_values_is_refused(ask):
         rule.remove("asks")
 
 
-def test_the_report_names_rows_that_were_not_checked():
+def gradient(operation, args):
+    y, pull = float_vjp(operation, args)
+    return pull(jax.tree.map(jnp.ones_like, y))
+
+
+def test_what_an_inner_jit_has_traced_before_is_seen():
+    inner = jax.jit(lambda x: PRODUCT(None, x))
+    for _ in range(2):
+        with observed() as watch:
+            inner(jnp.ones(3))
+        assert [row.name for _, row in watch.run_on("cpu")] == ["processor"]
+
+
+# Name, options, and what the report of case 0 in bfloat16 says of it. Rows are added on top, one after the other.
+FOREIGN = [
+    ("behind", {"platform": "cpu"}, "was not checked, no case that ran reaches it"),
+    ("always", {"platform": "cpu"}, ""),
+    ("never", {"when": lambda spec, x: False}, "was not checked, no case that ran reaches it"),
+    ("elsewhere", {"platform": "cuda"}, "is for cuda, and was not run here"),
+    ("lacking", {"missing": lambda: "no such library"}, "cannot run here: no such library"),
+    ("half", {"when": lambda spec, x: x.dtype == jnp.bfloat16}, ""),
+]
+
+
+def test_the_report_names_rows_that_did_not_run():
     rule = RULES["relu"]
-    rows = [("never", {"when": lambda spec, x: False}), ("always", {}), ("elsewhere", {"platform": "cuda"})]
-    for row, options in rows:
+    for row, options, _ in FOREIGN:
         rule.add("fwd", fnn.Implementation(name=row, run=rule.fwd, **options))
     try:
-        suite = check.check_rule("relu", cases=[0], checks=["zero"])
-        assert suite.remarks == (
-            "row 'elsewhere' of fwd was not run here: it is for cuda",
-            "row 'never' of fwd was not checked: no case that ran reaches it; force it: with "
-            'fnn.gradients({"relu": "never"}): ...',
-        )
+        suite = check.check_rule("relu", cases=[0], checks=["zero", "automatic"], dtype="bfloat16")
+        said = {line.split("'")[1]: line for line in suite.remarks}
+        for row, _, words in FOREIGN:
+            assert (words in said[row] and f"row {row!r} of relu's fwd " in said[row]) if words else row not in said
         assert all(line in str(suite) for line in suite.remarks)
+        assert suite.to_dict()["remarks"] == list(suite.remarks)
+        with fnn.gradients({"relu": "elsewhere"}):
+            forced = check.check_rule("relu", cases=[0], checks=["zero"]).remarks
+        assert not any("elsewhere" in line for line in forced)
     finally:
-        for row, _ in rows:
+        for row, _, _ in FOREIGN:
             rule.remove(row)
     assert check.check_rule("relu", cases=[0], checks=["zero"]).remarks == ()
+
+
+def broken(spec, x):
+    raise RuntimeError("my kernel is broken")
+
+
+@pytest.mark.parametrize(
+    "options", [{"run": broken}, {"run": lambda spec, x: x}, {"run": broken, "when": lambda spec, x: x.sum() > 0}]
+)
+def test_a_row_that_raises_is_a_verdict(options):
+    rule = RULES["relu"]
+    rule.add("fwd", fnn.Implementation(name="bad", **options))
+    try:
+        suite = check.check_rule("relu", cases=[0], checks=["zero"])
+    finally:
+        rule.remove("bad")
+    assert suite.verdict == "not checked"
+    assert "the function raises" in str(suite)
 
 
 def test_a_row_that_cannot_run_is_skipped_and_refused_by_name():

@@ -11,6 +11,7 @@ last line tells why.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -53,13 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcome: Outcome
     options = _parser().parse_args(argv)
     two_devices()
-    sys.path.insert(0, os.getcwd())  # for `--model` and `--import`; a console script lacks it
+    folder = os.getcwd()
+    sys.path.insert(0, folder)  # for `--model` and `--import`; a console script lacks it
     try:
         _refuse_options(options)
         own = _import(options.modules)
         if options.modules and not (options.rule or options.model or options.list):
-            got, fix = ", ".join(options.modules), "or name rules beside it: --rule conv"
-            require(bool(own), "--import", "modules that register rules", got, fix)
+            fix = "name those to whose tables it adds rows: --rule conv"
+            require(bool(own), "--import", "modules that register rules", ", ".join(options.modules), fix)
             options.rule = own
         if options.list:
             print(_listing(options.rule or list(rules())))
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refuse("interrupted")
     finally:
-        sys.path.remove(os.getcwd())
+        sys.path.remove(folder)
     return _print(outcome, options.json)
 
 
@@ -177,12 +179,12 @@ def _run(
 ) -> Iterator[tuple[str, int, Suite]]:
     """Check one case of a rule after the other, or several at a time: cases, for some rules take ten times longer."""
     if min(workers, len(calls)) == 1:
-        yield from (_check_call(call, how) for call in calls)
+        yield from (_check_call(call, how, modules) for call in calls)
         return
     context = multiprocessing.get_context("spawn")  # JAX has threads, and does not survive a fork
-    pool = futures.ProcessPoolExecutor(min(workers, len(calls)), context, _start_worker, (modules,))
+    pool = futures.ProcessPoolExecutor(min(workers, len(calls)), context, _start_worker)
     try:
-        for done in futures.as_completed([pool.submit(_check_call, call, how) for call in calls]):
+        for done in futures.as_completed([pool.submit(_check_call, call, how, modules) for call in calls]):
             yield done.result()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -192,22 +194,23 @@ def _run(
     pool.shutdown()
 
 
-def _check_call(call: tuple[str, int], how: dict[str, Any]) -> tuple[str, int, Suite]:
+def _check_call(call: tuple[str, int], how: dict[str, Any], modules: Sequence[str]) -> tuple[str, int, Suite]:
+    _import(modules)  # in a worker; here they are imported
     name, i = call
     return name, i, check_rule(name, cases=[i], **how)
 
 
-def _start_worker(modules: Sequence[str]) -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells what an interrupt means
     two_devices()
-    _import(modules)
 
 
 def _import(modules: Sequence[str]) -> list[str]:
-    """Import the modules; the names of the rules that they register."""
+    """Import the modules, what they print going to standard error; the names of the rules that they register."""
     old = rules()
-    for module in modules:
-        imported("--import", module)
+    with contextlib.redirect_stdout(sys.stderr):
+        for module in modules:
+            imported("--import", module)
     return [name for name in rules() if name not in old]
 
 

@@ -104,6 +104,8 @@ def imported(where: str, module: str) -> ModuleType:
     Raises:
       InputError: it cannot be imported, and why.
     """
+    ok = all(word.isidentifier() for word in module.split(".")) and not module.endswith(".py")
+    require(ok, where, "the name of a module, such as nets or nets.small", repr(module), "leave folders and .py out")
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:

@@ -1,43 +1,42 @@
-"""Which rows of a rule's tables its cases make run: a row that no case reaches has not been checked."""
-
-from collections.abc import Sequence
+"""Which rows of the user's a check of a rule has run: what it has not run is not checked."""
 
 import jax
 
-from fnn.check.arrays import is_float, pull, split
-from fnn.core.implementation import Implementation, Product, observed
+from fnn.core.implementation import Watch
 from fnn.core.rule import Rule
 
-_PLATFORMS = {"gpu": ("cuda", "rocm")}  # of a backend, where they have other names
+
+def has_foreign(rule: Rule) -> bool:
+    """Whether somebody has added rows to the rule's tables."""
+    return any(table.foreign for table in rule.products)
 
 
-def rows_reached(rule: Rule, numbers: Sequence[int]) -> set[tuple[Product, Implementation]]:
-    """The rows, with their tables, of the programs that these cases' forward and backward passes are, on any platform.
-
-    Nothing is run.
-    """
-    with observed() as seen:
-        for i in numbers:
-            floats, put = split(rule.cases[i].sample(i))
-            operation = rule.of(rule.cases[i])
-
-            def flat(floats: tuple, put=put, operation=operation) -> tuple:
-                return tuple(y for y in jax.tree.leaves(operation(*put(floats))) if is_float(y))
-
-            jax.eval_shape(lambda floats, flat=flat: pull(flat)(floats, flat(floats)), floats)
-    return seen
-
-
-def remarks_on(rule: Rule, numbers: Sequence[int]) -> tuple[str, ...]:
-    """A sentence on each row of the user's that no case reaches, or that runs elsewhere."""
-    foreign = [(table, row) for table in rule.products for row in table.rows if row.name in table.foreign]
-    if not foreign:
-        return ()
-    reached, lines, here = rows_reached(rule, numbers), [], jax.default_backend()
-    for table, row in foreign:
-        if row.platform and row.platform not in _PLATFORMS.get(here, (here,)):
-            lines.append(f"row {row.name!r} of {table.name} was not run here: it is for {row.platform}")
-        elif (table, row) not in reached:
-            how = f'force it: with fnn.gradients({{"{rule.name}": "{row.name}"}}): ...'
-            lines.append(f"row {row.name!r} of {table.name} was not checked: no case that ran reaches it; {how}")
+def remarks_on(rule: Rule, watch: Watch) -> tuple[str, ...]:
+    """A sentence on each added row that did not run, and why."""
+    here = platform_here()
+    ran, lines = watch.run_on(here), []
+    for table in rule.products:
+        for row in table.rows:
+            if row.name not in table.foreign or (table, row) in ran:
+                continue
+            where, lack = f"row {row.name!r} of {rule.name}'s {table.name}", row.lacks()
+            if lack:
+                lines.append(f"{where} cannot run here: {lack}")
+            elif row.platform not in ("", here):
+                lines.append(f"{where} is for {row.platform}, and was not run here")
+            else:
+                how = f'with fnn.gradients({{"{rule.name}": "{row.name}"}}): fnn.check.check_rule("{rule.name}")'
+                lines.append(f"{where} was not checked, no case that ran reaches it; force it: {how}")
     return tuple(lines)
+
+
+def platform_here() -> str:
+    """Where JAX runs by default, as `Implementation` calls it."""
+    backend = jax.default_backend()
+    for name in ("cuda", "rocm") if backend == "gpu" else ():
+        try:
+            jax.devices(name)
+        except RuntimeError:
+            continue
+        return name
+    return backend

@@ -3,6 +3,7 @@
 import difflib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,11 @@ import jax
 
 from fnn.check.report import Report, Suite
 from fnn.check.rule.examine import CHECKS, SLOW, examine
-from fnn.check.rule.reach import remarks_on
+from fnn.check.rule.reach import has_foreign, remarks_on
 from fnn.check.tolerance import allowed, is_number
 from fnn.core.alive import of_live_arrays
 from fnn.core.errors import index_of, integer, require, require_flag
+from fnn.core.implementation import Watch, observed
 from fnn.core.placement import placement
 from fnn.core.rule import Rule, rules
 from fnn.core.words import described
@@ -126,7 +128,7 @@ def check_rule(
 
     The plain form is the automatic derivative, and its convention at kinks and ties is binding; every transformation
     must be supported. What runs op by op ("jit") is tried on the first two cases alone. The end of the report names the
-    rows that were added to the rule's tables (`Rule.add`) and that no case reaches.
+    rows that were added to the rule's tables (`Rule.add`) and did not run.
 
     Args:
       name: one of `fnn.rules()`, by its name or the rule itself.
@@ -153,8 +155,9 @@ def check_rule(
     if quick and cases is None:
         numbers = numbers[:QUICK_CASES]
     room = allowed("check_rule", tolerance)
-    reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick, room) for i in numbers)
-    return Suite(rule.name, reports, time.perf_counter() - start, remarks_on(rule, numbers))
+    with observed() if has_foreign(rule) else nullcontext(Watch()) as watch:
+        reports = tuple(_check_case(rule, i, wanted, dtype, seed, quick, room) for i in numbers)
+    return Suite(rule.name, reports, time.perf_counter() - start, remarks_on(rule, watch))
 
 
 def check_all(

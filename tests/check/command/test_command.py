@@ -57,6 +57,8 @@ def test_the_command_as_users_run_it(tmp_path):
 
 
 MINE = """
+import os
+
 import fnn, jax
 from fnn.core.cases import case
 
@@ -68,6 +70,12 @@ double = fnn.Rule(
     reference=lambda spec, x: x + x,
     cases=(case(None, (3,)), case(None, lambda key, dtype: jax.random.normal(key, (2,), dtype))),
 )
+relu = fnn.rules()["relu"]
+for name, sizes in {"never": (), "second": (0, 3)}.items():
+    when = lambda spec, x, sizes=sizes: x.shape == sizes
+    relu.add("fwd", fnn.Implementation(name=name, run=relu.fwd, when=when))
+print("hello")
+os.chdir("..")
 """
 
 
@@ -80,8 +88,21 @@ def test_a_module_of_the_users_own(tmp_path, factor, status, verdict):
         command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=False
     )
     assert done.returncode == status, done.stderr
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["double"]
+    assert [line.split()[0] for line in done.stderr.splitlines() if line != "hello"] == ["double"]
     assert done.stdout.splitlines()[-1].startswith(f"rules: {verdict}")
+
+
+def test_a_module_adds_rows_prints_and_changes_the_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE.replace("FACTOR", "2"))
+    words = ["--import", "mine", "--rule", "relu,double", *FAST, "--workers", "2", "--json", "-"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "fnn.check", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    relu, double = json.loads(done.stdout)["reports"]
+    assert double["remarks"] == []
+    assert [line.split("'")[1] for line in relu["remarks"]] == ["never"]
 
 
 def test_two_devices_serve_shard_map():
@@ -135,7 +156,15 @@ def test_list(capsys):
             ["--import", "jsno"],
             "--import expected a module that can be imported from .*; got ModuleNotFoundError: No mod",
         ),
-        (["--import", "json"], "--import expected modules that register rules; got json; or name rules beside it"),
+        (["--import", "json"], "--import expected modules that register rules; got json; name those to whose tables"),
+        (
+            ["--import", "mine.py"],
+            "--import expected the name of a module, such as .*; got 'mine.py'; leave",
+        ),
+        (
+            ["--import", "a/mine"],
+            "--import expected the name of a module, such as .*; got 'a/mine'; leave",
+        ),
         (["--workers", "0"], "--workers expected 1 or more; got 0; 1 checks in this process"),
         (["--shape", "2,3"], "--shape expected --model MODULE:NAME beside it; got none"),
         (
