@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import fnn
 from benchmarks.mutants.catalogue import mutants
 from benchmarks.mutants.rivals import CHECKERS
 from benchmarks.mutants.suite import OURS, Outcome, correct_names, run, to_dict
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _versions() -> dict[str, str]:
     """Of what was compared, where it is installed."""
-    names = ("fnn", "jax", "jaxlib", "torch")
-    return {name: version(name) for name in names if importlib.util.find_spec(name) is not None}
+    names = ("jax", "jaxlib", "torch")
+    return {"fnn": fnn.__version__} | {n: version(n) for n in names if importlib.util.find_spec(n) is not None}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -109,7 +109,7 @@ def _inside(change: _Change, program: Any) -> Any:
     return program if closed is None or closed.consts else closed.jaxpr
 
 
-def _has_a_rule(eqn: core.JaxprEqn) -> bool:
+def has_a_rule(eqn: core.JaxprEqn) -> bool:
     """Whether an equation calls a function with somebody's own rule; JAX's and fnn's own are trusted."""
     if eqn.primitive.name not in _RULES:
         return False
@@ -138,5 +138,5 @@ def _run_on(eqn: core.JaxprEqn, values: list) -> list:
     return lax.fori_loop(0, _MORE, once, done)
 
 
-_DISSOLVE = _Change(_has_a_rule, _without_rule)
+_DISSOLVE = _Change(has_a_rule, _without_rule)
 _RUN_ON = _Change(lambda eqn: eqn.primitive.name in {"while", *_RULES}, _run_on)

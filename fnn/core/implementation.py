@@ -1,6 +1,7 @@
 """Several exact ways to compute one thing: a short table of them, and the choice among its rows."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -116,7 +117,8 @@ class Implementation:
           InputError: it asked for values, which no program knows while it is traced.
         """
         try:
-            return known(getattr(self, condition), spec, *asks)
+            with _inside(self.name, condition):
+                return known(getattr(self, condition), spec, *asks)
         except _ASKED_FOR_VALUES as error:
             where, expected = f"Implementation {self.name!r}", f"{condition} to decide from shapes and dtypes"
             fix = "look at x.shape and x.dtype alone; what needs values belongs inside run"
@@ -147,7 +149,9 @@ class Product:
         """Put a row on top, in the place of an older one of its name; the last row's name is its own."""
         last = self.rows[-1].name
         fix = "call it by what it does"
-        require(row.name != last, f"Implementation {row.name!r}", "another name than the last row's", row.name, fix)
+        where = f"Implementation {row.name!r}"
+        require(row.name != last, where, "another name than the last row's", row.name, fix)
+        require_function(where, "run", row.run, *_arguments_of(self.rows[-1].run))
         self.rows = (row, *(old for old in self.rows if old.name != row.name))
         self.foreign |= {row.name}
 
@@ -216,12 +220,30 @@ class Product:
 
     def _require_alike(self, row: Implementation, spec: Any, args: tuple[Any, ...], like: dict[str, Any]) -> None:
         def returned(run: Callable[..., Any]) -> Any:
-            shapes = jax.eval_shape(partial(run, spec, **like), *args)
+            with _inside(row.name, self.name):
+                shapes = jax.eval_shape(partial(run, spec, **like), *args)
             return jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", shapes)
 
         came, want = returned(row.run), returned(self._last)
         fix = "return the tree, shapes and dtypes that the plain form returns"
         require(bool(came == want), f"implementation {row.name!r}", f"{self.name} to return {want}", came, fix)
+
+
+@contextmanager
+def _inside(name: str, what: str) -> Iterator[None]:
+    """Say of an error that leaves the block where it comes from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in {what} of the implementation {name!r}")
+        raise
+
+
+def _arguments_of(run: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the arguments that it takes by position; of any number, "spec" and "..."."""
+    kinds = [(name, parameter.kind) for name, parameter in inspect.signature(run).parameters.items()]
+    ok = all(kind is kind.POSITIONAL_OR_KEYWORD for _, kind in kinds)
+    return tuple(name for name, _ in kinds) if ok else ("spec", "...")
 
 
 def _within(where: Placement, name: str, run: Callable[..., Any], *args: Any) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any, NoReturn, ParamSpec
 
 import jax
+import numpy as np
 
 from fnn.core.alive import explained
 from fnn.core.errors import (
@@ -22,7 +23,7 @@ from fnn.core.errors import (
 )
 from fnn.core.rule import gradients
 from fnn.core.spec import Spec, spec_of
-from fnn.core.words import described
+from fnn.core.words import described, outline
 
 Params = dict[str, Any]
 State = dict[str, Any]
@@ -196,19 +197,32 @@ def shown(make: Callable[P, Layer]) -> Callable[P, Layer]:
 
     @functools.wraps(make)
     def made(*args: P.args, **options: P.kwargs) -> Layer:
-        layer, words = make(*args, **options), []
+        try:
+            layer = make(*args, **options)
+        except (TypeError, ValueError) as error:
+            if not (args and isinstance(args[0], jax.Array | np.ndarray) and args[0].ndim):
+                raise
+            got = f"{described(args[0])}"
+            fix = "functions of arrays are in fnn.ops; of the layer write y, state = layer.apply(params, state, x)"
+            raise InputError(make.__name__, "the options of a layer, which it makes", got, fix) from error
+        words = []
         for name, value in signature.bind(*args, **options).arguments.items():
             parameter = signature.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
-                words += [str(described(v)) for v in value]
+                words += [str(described(_plain(v))) for v in value]
             elif parameter.kind is parameter.KEYWORD_ONLY:
-                words += [f"{name}={described(value)}"] if value is not parameter.default else []
+                words += [f"{name}={described(_plain(value))}"] if value is not parameter.default else []
             else:
-                words.append(str(described(value)))
+                words.append(str(described(_plain(value))))
         object.__setattr__(layer, "options", tuple(words))
         return layer
 
     return made
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def require_layer(where: str, name: str, value: Any) -> None:
@@ -256,11 +270,6 @@ def params_and_state(where: str, came: Any) -> Pair:
 
 def _is_dict(tree: Any) -> bool:
     return type(tree) is dict or isinstance(tree, Mapping)  # the second alone costs as much as a small operation
-
-
-def outline(came: Any) -> str:
-    """What came in the place of a pair."""
-    return f"a tuple of {len(came)}" if isinstance(came, tuple) else str(described(came))
 
 
 def require_shape(where: str, name: str, array: Any, shape: Sequence[int | None]) -> None:

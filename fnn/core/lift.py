@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.errors import InputError, require, require_function
-from fnn.core.layer import Layer, Params, State, outline
+from fnn.core.layer import Layer, Params, State
 from fnn.core.spec import Spec
-from fnn.core.words import described
+from fnn.core.words import described, outline
 
 
 def lift(

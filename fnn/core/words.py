@@ -60,3 +60,8 @@ def kind_name(value: Any) -> str:
     kind = type(value)
     known = kind.__module__.partition(".")[0] in ("builtins", "numpy", "jax", "jaxlib", "fnn")
     return kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def outline(came: Any) -> str:
+    """What came in the place of a pair."""
+    return f"a tuple of {len(came)}" if isinstance(came, tuple) else str(described(came))

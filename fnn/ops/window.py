@@ -130,8 +130,10 @@ def require_same_rank(where: str, **options: object) -> int | None:
 
 def missing_axis(shape: tuple, rank: int, channels: int | None = None) -> str:
     """What to do about an x whose shape is not (N, *spatial, C) with `rank` spatial axes."""
+    if len(shape) > rank + 2:
+        return "drop axes, or init the layer with an input that has as many, the batch's among them"
     if len(shape) != rank + 1:
-        return "add or drop axes"
+        return "add axes"
     if channels is not None and shape[-1] == channels:
         return "give x a batch axis: x[None]"
     if channels == 1:

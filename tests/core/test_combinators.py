@@ -172,6 +172,8 @@ ERRORS = {
     "repeat of a number": (lambda: fnn.repeat(7, 2), "repeat expected a Layer"),
     "remat of nothing": (lambda: fnn.remat(None), "remat expected a Layer"),
     "residual of nothing": (lambda: fnn.residual(None), "residual expected a Layer for body"),
+    "a path for a name": (lambda: fnn.serial(**{"a/b": fnn.relu()}), "names without a slash"),
+    "no name": (lambda: fnn.parallel(merge=sum, **{"": fnn.relu()}), "names without a slash"),
     "same name twice": (lambda: fnn.serial(fnn.relu(), **{"00_relu": fnn.relu()}), "different names"),
     "repeat changes shape": (lambda: fnn.repeat(fnn.dense(5), 2).init(KEY, X), "keeps"),
     "shapes of a sum": (lambda: fnn.residual(fnn.dense(5)).init(KEY, X), r"a shortcut of shape \(4, 5\)"),

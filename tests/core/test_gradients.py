@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.core.by_hand import by_hand
 from fnn.core.cases import case
 
 X = jnp.array([[1.0, -2.0, 3.0]])
@@ -193,3 +194,21 @@ def test_rules_compute_with_jax_on_numpy_arrays(mode):
     assert isinstance(y, jax.Array)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(dbias, np.full(5, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("fwd", "bwd", "message"),
+    [
+        (lambda _, x: x, lambda _, r, dy: (dy,), r"fwd to return a pair \(output, residuals\); got a traced"),
+        (lambda _, x: (x, (), 0), lambda _, r, dy: (dy,), r"fwd to return a pair .*; got a tuple of 3"),
+        (
+            lambda _, x: (x, ()),
+            lambda _, r, dy: dy,
+            "bwd to return a tuple of 1, one cotangent an argument; got a trac",
+        ),
+        (lambda _, x: (x, ()), lambda _, r, dy: (dy, dy), r"got a tuple of 2; write \(dx,\), with None where"),
+    ],
+)
+def test_what_a_rule_must_return(fwd, bwd, message):
+    with pytest.raises(fnn.InputError, match=message):
+        jax.jit(jax.grad(lambda x: by_hand(fwd, bwd, name="mine")(None, x).sum()))(jnp.ones(3))

@@ -217,6 +217,27 @@ def test_the_report_names_rows_that_did_not_run():
     assert check.check_rule("relu", cases=[0], checks=["zero"]).remarks == ()
 
 
+@pytest.mark.parametrize("run", [lambda x: x, lambda spec, x, y: x])
+def test_a_row_of_other_arguments_is_refused(run):
+    with pytest.raises(
+        fnn.InputError, match=r"'other' expected a function run\(option, x\); got the function .* of other"
+    ):
+        RULES["relu"].add("fwd", fnn.Implementation(name="other", run=run))
+    assert not RULES["relu"].implementations
+
+
+def test_an_error_says_in_which_row():
+    for options in ({"run": broken}, {"run": RULES["relu"].fwd, "when": lambda spec, x: 1 / 0}):
+        RULES["relu"].add("fwd", fnn.Implementation(name="bad", **options))
+        try:
+            with pytest.raises((RuntimeError, ZeroDivisionError)) as caught:
+                jax.jit(fnn.ops.relu)(jnp.ones(3))
+        finally:
+            RULES["relu"].remove("bad")
+        part = "when" if "when" in options else "fwd"
+        assert f"in {part} of the implementation 'bad'" in caught.value.__notes__
+
+
 def broken(spec, x):
     raise RuntimeError("my kernel is broken")
 

@@ -89,6 +89,17 @@ MISUSED = {
         "relu.apply expected params, state and x; got 4 arguments; pass train and key by name: layer.apply(params, "
         "state, x, train=True, key=key)",
     ),
+    "a layer made of an array": (
+        lambda: fnn.relu(X),
+        f"relu expected the options of a layer, which it makes; got an array, float32 of shape {X.shape}; functions of "
+        "arrays are in fnn.ops; of the layer write y, state = layer.apply(params, state, x)",
+    ),
+    "a layer with options made of an array": (lambda: fnn.max_pool(X), "max_pool expected the options of a layer"),
+    "an array for features": (lambda: fnn.dense(jnp.ones(3)), "dense expected the options of a layer, which it makes"),
+    "two axes too many": (
+        lambda: fnn.conv(4, 3).apply(fnn.conv(4, 3).init(KEY, (1, 8, 2))[0], {}, jnp.ones((1, 8, 8, 8, 2))),
+        "drop axes, or init the layer with an input that has as many, the batch's among them",
+    ),
     "init of a pair": (
         lambda: fnn.lift(lambda params, x: x, lambda key, x: ({}, {})).init(KEY, X),
         "lambda expected init to return a dict of params; got a tuple of 2; return the parameters alone, {} where "

@@ -193,6 +193,7 @@ LOGITS, CLASSES = jnp.ones((2, 3)), jnp.array([0, 2])
         (lambda: fnn.hinge(LOGITS, jnp.array([0, 3])), r"labels from 0 to 2; got 3"),
         (lambda: fnn.hinge(LOGITS, CLASSES, margin=-1.0), r"margin >= 0; got -1.0"),
         (lambda: fnn.zero_one(LOGITS, jnp.array([0, 3])), r"zero_one expected labels from 0 to 2; got 3"),
+        (lambda: fnn.accuracy(LOGITS, jnp.array([0, 3])), "accuracy expected labels from 0 to 2; got 3"),
         (lambda: fnn.zero_one(CLASSES, CLASSES), r"floating-point logits"),
         (lambda: fnn.top_k_accuracy(LOGITS, CLASSES, 4), r"k from 1 to 3; got 4"),
         (lambda: fnn.top_k_accuracy(LOGITS, CLASSES, 0), r"k from 1 to 3; got 0"),

@@ -1,6 +1,7 @@
 """Sweeps over every registered rule: no operation can be added without passing here."""
 
 import jax
+import numpy as np
 import pytest
 
 import fnn
@@ -30,6 +31,16 @@ def test_rule_is_right(name, i):
     assert passed >= {"primal", "cotangents", "automatic", "precision", "vmap", "jvp_of_grad", "grad_of_grad"}
     if sum(a.size for a in jax.tree.leaves(RULES[name].cases[i].sample(i)) if hasattr(a, "size")):
         assert passed >= {"differences", "coordinates", "adjoint"} or report.leaves[0].shape[0] == 0
+
+
+EMPTY = [(name, i) for name, i in CASES if any(0 in np.shape(a) for a in RULES[name].cases[i].sample(i))]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "i"), EMPTY)
+def test_empty_batches_go_through_pairs_of_transformations(name, i):
+    """JAX has programs of its own for arrays without elements."""
+    fnn.check.check_rule(name, cases=[i], checks=["pairs"]).raise_if_wrong()
 
 
 @each_case

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from fnn.core.broadcast import beside
@@ -64,7 +65,9 @@ def weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
 
     Slopes are those of the product: of a weight its value, be it infinite, of a value its weight.
     """
-    return weights * jnp.where((weights == 0) & jnp.isinf(values), 0, values)
+    weights, values = jnp.broadcast_arrays(weights, values)
+    # Not jnp.where: over no elements JAX cannot batch it inside a custom_jvp under remat and scan.
+    return weights * lax.select((weights == 0) & jnp.isinf(values), jnp.zeros_like(values), values)
 
 
 @partial(weighted.defjvp, symbolic_zeros=True)

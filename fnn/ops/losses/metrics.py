@@ -34,13 +34,17 @@ def zero_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
     >>> print(zero_one(jnp.array([0.2, -3.0]), jnp.array([-1, -1])))
     [1. 0.]
     """
-    require_logits("zero_one", logits, labels)
+    return _zero_one("zero_one", logits, labels)
+
+
+def _zero_one(where: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    require_logits(where, logits, labels)
     if isinstance(labels, ARRAYS) and labels.shape == logits.shape:
         second = labels if labels.dtype == jnp.bool_ else labels > 0
         right = jnp.where(second, logits > 0, logits <= 0)
-        return per_example("zero_one", (~right).astype(jnp.float32))
-    require_classes("zero_one", logits, labels)
-    return per_example("zero_one", (_rank(logits, labels) > 0).astype(jnp.float32))
+        return per_example(where, (~right).astype(jnp.float32))
+    require_classes(where, logits, labels)
+    return per_example(where, (_rank(logits, labels) > 0).astype(jnp.float32))
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -50,7 +54,7 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     >>> print(accuracy(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])).mean())
     0.5
     """
-    return 1 - zero_one(logits, labels)
+    return 1 - _zero_one("accuracy", logits, labels)
 
 
 def top_k_accuracy(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:

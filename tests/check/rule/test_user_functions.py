@@ -252,6 +252,17 @@ class TestMistakes:
         assert report.verdict == "not checked"
         assert "call f.defvjp(fwd, bwd)" in report.findings[0].detail
 
+    def test_a_fwd_that_calls_the_function_is_no_fault_of_the_rule(self):
+        """As JAX's documentation writes it; scan's second derivatives are then wrong in JAX itself."""
+        for factor, verdict in ((1, "right"), (2, "wrong")):
+            f = jax.custom_vjp(lambda a: jnp.linalg.slogdet(a)[1])
+            f.defvjp(lambda a, f=f: (f(a), a), lambda a, dy, s=factor: (s * dy * jnp.linalg.inv(a).T,))
+            report = judged(f, (A,), checks=("automatic", "pairs"))
+            assert report.verdict == verdict
+            note = next(finding for finding in report.findings if finding.check == "pairs")
+            assert note.verdict == "note"
+            assert "call the plain formula in fwd" in note.detail
+
     def test_right_for_jax(self):
         assert judged(faulty(lambda r, dy: [dy * r[1], dy * r[0]]), (X, Y), checks=("cotangents", *VALUES))
         forgotten = judged(faulty(lambda r, dy: (None, dy * r[0])), (X, Y), checks=("automatic",))
