@@ -31,7 +31,11 @@ def first_of_each(cases):
 
 def mostly_long(items, every=2):
     """Parameters of which one in so many is in the default run."""
-    return [item if i % every == 0 else pytest.param(item, marks=pytest.mark.long) for i, item in enumerate(items)]
+
+    def late(item):
+        return pytest.param(*(item if isinstance(item, tuple) else (item,)), marks=pytest.mark.long)
+
+    return [item if i % every == 0 else late(item) for i, item in enumerate(items)]
 
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")

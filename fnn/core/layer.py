@@ -200,7 +200,7 @@ def shown(make: Callable[P, Layer]) -> Callable[P, Layer]:
         try:
             layer = make(*args, **options)
         except (TypeError, ValueError) as error:
-            if not (args and isinstance(args[0], jax.Array | np.ndarray) and args[0].ndim):
+            if not (args and isinstance(args[0], jax.Array | np.ndarray) and args[0].ndim > 1):
                 raise
             got = f"{described(args[0])}"
             fix = "functions of arrays are in fnn.ops; of the layer write y, state = layer.apply(params, state, x)"

@@ -95,7 +95,10 @@ MISUSED = {
         "arrays are in fnn.ops; of the layer write y, state = layer.apply(params, state, x)",
     ),
     "a layer with options made of an array": (lambda: fnn.max_pool(X), "max_pool expected the options of a layer"),
-    "an array for features": (lambda: fnn.dense(jnp.ones(3)), "dense expected the options of a layer, which it makes"),
+    "an array for features": (
+        lambda: fnn.dense(jnp.ones((2, 3))),
+        "dense expected the options of a layer, which it makes",
+    ),
     "two axes too many": (
         lambda: fnn.conv(4, 3).apply(fnn.conv(4, 3).init(KEY, (1, 8, 2))[0], {}, jnp.ones((1, 8, 8, 8, 2))),
         "drop axes, or init the layer with an input that has as many, the batch's among them",

@@ -49,6 +49,7 @@ def test_values_are_those_of_numpy(mode, shape, pairs):
     ],
 )
 @BOTH
+@pytest.mark.long
 def test_a_border_sends_its_gradient_to_where_it_came_from(mode, pair, values, gradient, gradients):
     """dy is 1, 10, 100, ...: the digits of dx_j say which outputs copied x_j."""
     x = jnp.array([1.0, 2, 3]).reshape(1, 3, 1)

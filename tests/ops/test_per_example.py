@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import fnn
-from tests.helpers import assert_close, normal
+from tests.helpers import assert_close, mostly_long, normal
 
 BODIES = ((), (2, 3))
 K = 4
@@ -66,7 +66,7 @@ def test_all_losses_and_metrics_are_swept():
     assert {name for name, f in vars(fnn).items() if parameters(f)[:2] in pairs} == set(TAKES)
 
 
-@pytest.mark.parametrize(("f", "axes", "labels"), KINDS)
+@pytest.mark.parametrize(("f", "axes", "labels"), mostly_long(KINDS, 4))
 def test_one_number_an_example(f, axes, labels):
     assert f(normal(0, axes), labels(())).shape == ()
     for body in BODIES:

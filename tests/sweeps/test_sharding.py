@@ -63,11 +63,9 @@ def draw(name, i):
 each = pytest.mark.parametrize(("name", "i"), first_of_each(CASES))
 
 
+@pytest.mark.long
 @each
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(AxisType.Explicit, id="explicit"), pytest.param(AxisType.Auto, id="auto", marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "auto"])
 def test_rule_under_jit(name, i, kind):
     operation, args, dy, batch = draw(name, i)
     want = jax.jit(program(operation, "hand"))(args, dy)
