@@ -24,6 +24,7 @@ https://arxiv.org/abs/1702.03118.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -34,6 +35,7 @@ from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import real, require_flag, require_floats
 from fnn.core.rule import Rule
 from fnn.core.storage import Storage
+from fnn.ops.ramp import plain_relu, plain_softplus
 
 # An exponential had better be stored than computed again; a comparison had not, after a norm, whose input is stored.
 _STORED = Storage(kept=True)
@@ -69,36 +71,8 @@ def _activation(
     )
     refuses = ((lambda: globals()[name](jnp.arange(3)), f"{name} expected a floating-point x; got int32"), *refuses)
     storage = storage._replace(saves_output=0 if saves == "y" else None)
-    return Rule(
-        name=name,
-        forward=f,
-        fwd=fwd,
-        bwd=bwd,
-        reference=textbook,
-        cases=cases,
-        storage=storage,
-        kinks=kinks,
-        refuses=refuses,
-    )
-
-
-# jax.nn.relu and softplus have a custom_jvp, which is lost where `scan` is split into what is known and what is linear:
-# their second derivatives at 0 are half of the right ones there. These need none.
-
-
-def plain_relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), NaN for NaN; JAX takes the slope 0 at 0, where jnp.maximum has 1/2."""
-    return jnp.where(x <= 0, 0, x)
-
-
-def plain_softplus(x: jax.Array) -> jax.Array:
-    """log(1 + e^x), in two pieces whose slopes at 0, 0 and 1/2, add up to the right one."""
-    return plain_relu(x) + softplus_below(x)
-
-
-def softplus_below(x: jax.Array) -> jax.Array:
-    """log(1 + e^-|x|): what softplus adds to relu."""
-    return jnp.log1p(jnp.exp(jnp.where(x > 0, -x, x)))
+    rule = partial(Rule, name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, kinks=kinks)
+    return rule(cases=cases, storage=storage, refuses=refuses)
 
 
 _relu = _activation(

@@ -32,7 +32,6 @@ from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
 from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.activation import plain_softplus
 from fnn.ops.losses.labels import (
     is_integer,
     one_hot,
@@ -45,6 +44,7 @@ from fnn.ops.losses.labels import (
     weighted,
     wide_index,
 )
+from fnn.ops.ramp import plain_softplus
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:

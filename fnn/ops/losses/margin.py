@@ -18,7 +18,6 @@ from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
 from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
-from fnn.ops.activation import plain_relu
 from fnn.ops.losses.labels import (
     one_hot,
     one_if_a_class,
@@ -29,6 +28,7 @@ from fnn.ops.losses.labels import (
     weighted,
     wide_index,
 )
+from fnn.ops.ramp import plain_relu
 
 
 def hinge(logits: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.Array:
