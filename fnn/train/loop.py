@@ -209,7 +209,7 @@ class _Epoch:
         skipped = int(values.pop("skipped", 0))
         if skipped or not math.isfinite(values["loss"]):
             at = f"step {number} (epoch {self.epoch + 1}/{self.epochs})"
-            reason = _explain(self.live.train_state, batch[0], skipped, values["loss"], at)
+            reason = _explain(self.live.train_state, batch, skipped, values["loss"], at)
             raise NonFiniteLoss(reason, number, self.live.train_state)
         n = split_batch("fit", batch)[2]
         self.examples += n
@@ -226,7 +226,7 @@ def _number(name: str, value: Any) -> float:
         raise InputError("fit", f"evaluate to give a number for {name!r}", described(value), fix) from error
 
 
-def _explain(now: TrainState, x: Any, skipped: int, loss: float, at: str) -> str:
+def _explain(now: TrainState, batch: tuple[Any, ...], skipped: int, loss: float, at: str) -> str:
     if math.isfinite(loss):
         return f"{at} was not taken: its loss is {loss:.6g}, but {verdict(now[:3], skipped)}"
     for path, leaf in jax.tree_util.tree_leaves_with_path(now.params):
@@ -234,9 +234,14 @@ def _explain(now: TrainState, x: Any, skipped: int, loss: float, at: str) -> str
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             fix = "lower the learning rate, or use optax.clip_by_global_norm"
             return f"the loss of {at} is {loss}: parameter {name} is not finite; {fix}"
-    numbers = [np.asarray(leaf) for leaf in jax.tree.leaves(x) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    numbers = [
+        np.asarray(leaf) for leaf in jax.tree.leaves(batch[0]) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    ]
     broken = sum(int((~np.isfinite(leaf.astype(np.complex128))).sum()) for leaf in numbers)
-    reason = "all parameters and x are finite; look at the labels and the loss, or lower the learning rate"
+    integers = [np.asarray(a) for a in jax.tree.leaves(batch[1:]) if jnp.issubdtype(jnp.result_type(a), jnp.integer)]
+    known = ", ".join(f"integers from {a.min()} to {a.max()}" for a in integers if a.size)
+    labels = f"the labels ({known}; classes count from 0)" if known else "the labels"
+    reason = f"all parameters and x are finite; look at {labels} and the loss, or lower the learning rate"
     if broken:
         reason = f"all parameters are finite, but x of this batch has {broken} entries that are not; clean the data"
     return f"the loss of {at} is {loss}: {reason}"

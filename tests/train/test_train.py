@@ -300,6 +300,14 @@ class TestNonFiniteLoss:
         ):
             train.fit(step, start(PLAIN), batches(1), progress=False)
 
+    def test_says_which_labels_came(self):
+        step = train.make_step(PLAIN, fnn.softmax_cross_entropy, MOMENTUM)
+        (x, _), labels = batches(1)[0], np.arange(1, 9)
+        with pytest.raises(
+            train.NonFiniteLoss, match=r"the labels \(integers from 1 to \d; classes count from 0\) and"
+        ):
+            train.fit(step, start(PLAIN), [(x, labels[: len(x)])], progress=False)
+
     def test_the_last_step_is_checked_too(self):
         x, t = batches(1)[0]
         with pytest.raises(train.NonFiniteLoss, match="step 0"):
