@@ -33,6 +33,8 @@ def mostly_long(items, every=2):
     """Parameters of which one in so many is in the default run."""
 
     def late(item):
+        if hasattr(item, "marks"):  # a pytest.param
+            return pytest.param(*item.values, marks=(*item.marks, pytest.mark.long), id=item.id)
         return pytest.param(*(item if isinstance(item, tuple) else (item,)), marks=pytest.mark.long)
 
     return [item if i % every == 0 else late(item) for i, item in enumerate(items)]

@@ -202,9 +202,11 @@ def shown(make: Callable[P, Layer]) -> Callable[P, Layer]:
         except (TypeError, ValueError) as error:
             if not (args and isinstance(args[0], jax.Array | np.ndarray) and args[0].ndim > 1):
                 raise
-            got = f"{described(args[0])}"
+            where, expected, got = make.__name__, "the options of a layer, which it makes", str(described(args[0]))
             fix = "functions of arrays are in fnn.ops; of the layer write y, state = layer.apply(params, state, x)"
-            raise InputError(make.__name__, "the options of a layer, which it makes", got, fix) from error
+            if isinstance(error, InputError):
+                where, expected, got, fix = error.where, error.expected, error.got, f"{error.fix}; {fix}"
+            raise InputError(where, expected, got, fix) from error
         words = []
         for name, value in signature.bind(*args, **options).arguments.items():
             parameter = signature.parameters[name]

@@ -94,10 +94,10 @@ MISUSED = {
         f"relu expected the options of a layer, which it makes; got an array, float32 of shape {X.shape}; functions of "
         "arrays are in fnn.ops; of the layer write y, state = layer.apply(params, state, x)",
     ),
-    "a layer with options made of an array": (lambda: fnn.max_pool(X), "max_pool expected the options of a layer"),
+    "a layer with options made of an array": (lambda: fnn.max_pool(X), "; functions of arrays are in fnn.ops; of"),
     "an array for features": (
         lambda: fnn.dense(jnp.ones((2, 3))),
-        "dense expected the options of a layer, which it makes",
+        "one output feature; functions of arrays are in fnn.ops; of the layer",
     ),
     "two axes too many": (
         lambda: fnn.conv(4, 3).apply(fnn.conv(4, 3).init(KEY, (1, 8, 2))[0], {}, jnp.ones((1, 8, 8, 8, 2))),
