@@ -1,7 +1,7 @@
 """Training steps and operations of fnn against other libraries.
 
     python -m benchmarks                       about 50 minutes; writes benchmarks/results/, README's and docs' tables
-    python -m benchmarks --quick               under five minutes: the small networks, an operation of each kind,
+    python -m benchmarks --quick               about five minutes: the small networks, an operation of each kind,
                                                the peers at their defaults and eager PyTorch, in five rounds
     python -m benchmarks --only resnet20 conv  networks and operations whose name has one of these words
 
@@ -102,7 +102,7 @@ def _words(library: str) -> tuple[str, ...]:
 def main(words: Sequence[str] | None = None) -> int:
     """The command; 1 if a program disagreed, or fnn itself failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="under five minutes; see the module's text")
+    parser.add_argument("--quick", action="store_true", help="about five minutes; see the module's text")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="names that contain one of these words")
     parser.add_argument("--networks", action="store_true", help="training steps only")
     parser.add_argument("--operations", action="store_true", help="operations only")
