@@ -1,6 +1,6 @@
 """Training steps and operations of fnn against other libraries.
 
-    python -m benchmarks                       about 50 minutes; writes benchmarks/results/, README's and docs' tables
+    python -m benchmarks                       about an hour; writes benchmarks/results/, README's and docs' tables
     python -m benchmarks --quick               about five minutes: the small networks, an operation of each kind,
                                                the peers at their defaults and eager PyTorch, in five rounds
     python -m benchmarks --only resnet20 conv  networks and operations whose name has one of these words

@@ -264,8 +264,9 @@ def _name_children(kind: str, layers: Sequence[Layer], named: Mapping[str, Layer
     names = [f"{i:0{width}d}_{getattr(layer, 'name', '?')}" for i, layer in enumerate(layers)]
     children = (*zip(names, layers, strict=True), *named.items())
     require(len({name for name, _ in children}) == len(children), kind, "different names", names, "rename a keyword")
-    slashed = [name for name, _ in children if "/" in name or not name]
-    require(not slashed, kind, "names without a slash, which joins them to paths", slashed, "rename a keyword")
+    unfit = [name for name, _ in children if "/" in name or not name]
+    expected = "names, not empty and without a slash, which joins them to paths"
+    require(not unfit, kind, expected, unfit, "rename a keyword")
     _require_layers(kind, children)
     return children
 

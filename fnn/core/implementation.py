@@ -117,7 +117,7 @@ class Implementation:
           InputError: it asked for values, which no program knows while it is traced.
         """
         try:
-            with _inside(self.name, condition):
+            with _noted(self.name, condition):
                 return known(getattr(self, condition), spec, *asks)
         except _ASKED_FOR_VALUES as error:
             where, expected = f"Implementation {self.name!r}", f"{condition} to decide from shapes and dtypes"
@@ -220,7 +220,7 @@ class Product:
 
     def _require_alike(self, row: Implementation, spec: Any, args: tuple[Any, ...], like: dict[str, Any]) -> None:
         def returned(run: Callable[..., Any]) -> Any:
-            with _inside(row.name, self.name):
+            with _noted(row.name, self.name):
                 shapes = jax.eval_shape(partial(run, spec, **like), *args)
             return jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", shapes)
 
@@ -230,7 +230,7 @@ class Product:
 
 
 @contextmanager
-def _inside(name: str, what: str) -> Iterator[None]:
+def _noted(name: str, what: str) -> Iterator[None]:
     """Say of an error that leaves the block where it comes from."""
     try:
         yield
@@ -240,10 +240,13 @@ def _inside(name: str, what: str) -> Iterator[None]:
 
 
 def _arguments_of(run: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the arguments that it takes by position; of any number, "spec" and "..."."""
-    kinds = [(name, parameter.kind) for name, parameter in inspect.signature(run).parameters.items()]
-    ok = all(kind is kind.POSITIONAL_OR_KEYWORD for _, kind in kinds)
-    return tuple(name for name, _ in kinds) if ok else ("spec", "...")
+    """The names of the arguments that it takes by position; "spec" and "..." where their number may vary."""
+    try:
+        parameters = inspect.signature(run).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C have none
+        return ("spec", "...")
+    ok = all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
+    return tuple(p.name for p in parameters) if ok else ("spec", "...")
 
 
 def _within(where: Placement, name: str, run: Callable[..., Any], *args: Any) -> Any:

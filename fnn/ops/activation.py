@@ -24,7 +24,6 @@ https://arxiv.org/abs/1702.03118.
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -71,8 +70,17 @@ def _activation(
     )
     refuses = ((lambda: globals()[name](jnp.arange(3)), f"{name} expected a floating-point x; got int32"), *refuses)
     storage = storage._replace(saves_output=0 if saves == "y" else None)
-    rule = partial(Rule, name=name, forward=f, fwd=fwd, bwd=bwd, reference=textbook, kinks=kinks)
-    return rule(cases=cases, storage=storage, refuses=refuses)
+    return Rule(
+        name=name,
+        forward=f,
+        fwd=fwd,
+        bwd=bwd,
+        reference=textbook,
+        cases=cases,
+        storage=storage,
+        kinks=kinks,
+        refuses=refuses,
+    )
 
 
 _relu = _activation(
