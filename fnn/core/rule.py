@@ -233,6 +233,7 @@ class Rule:
 
         def operation(*args: Any) -> Any:
             asked = case.implementation and modes.value.of(self.name) == "hand"
+            asked = asked and not lacking(self.products, case.implementation)
             with gradients({self.name: case.implementation}) if asked else nullcontext():
                 return self(case.spec, *args)
 

@@ -48,9 +48,14 @@ Losses, metrics, penalties:
     zero_one                      1 where the prediction is wrong
     l2_penalty                    half the sum of squares of all weights
     decay_mask                    which of the parameters are weights
+
+Compiled kernels:
+
+    kernels                       which there are for CPU, or why none
 """
 
 from fnn.core.names import listed as _listed
+from fnn.kernels.library import kernels as kernels
 from fnn.ops.activation import elu as elu
 from fnn.ops.activation import gelu as gelu
 from fnn.ops.activation import leaky_relu as leaky_relu

@@ -9,8 +9,8 @@ import fnn
 
 ROOT = Path(fnn.__file__).parent
 # From the ground up; each imports only what stands before it. `fnn/__init__` is the roof, and imports when asked.
-ORDER = ("core", "ops", "layers", "models", "data", "inspect", "train", "check")
-# The first four are what a network is made of, and what works on any network knows no model by name.
+ORDER = ("core", "kernels", "ops", "layers", "models", "data", "inspect", "train", "check")
+# The first five are what a network is made of, and what works on any network knows no model by name.
 BLIND = ("inspect", "train", "check")
 
 

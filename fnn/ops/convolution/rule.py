@@ -131,8 +131,15 @@ rule = Rule(
         # What the tables choose for larger shapes alone.
         *[
             case(_spec((5, 4), padding=1), (8, 5, 4, 2), (3, 3, 2, 3), None, implementation=name)
-            for name in ("rows", "separable", "winograd", "patches")
+            for name in ("onednn", "rows", "separable", "winograd", "patches")
         ],
+        case(
+            _spec((7, 6), (2, 3), ((0, 1), (2, 0)), (2, 1), 2),
+            (8, 7, 6, 4),
+            (3, 2, 2, 6),
+            (6,),
+            implementation="onednn",
+        ),
         case(_spec((6, 5), 2, 1), (8, 6, 5, 2), (3, 3, 2, 3), None, implementation="phases"),
     ),
 )
@@ -154,7 +161,7 @@ transpose_rule = Rule(
         case(_spec((5, 5), groups=3), (8, 4, 3, 3), (2, 3, 1, 3), None),  # depthwise
         *[
             case(_spec((5, 4), padding=1), (8, 5, 4, 2), (3, 3, 2, 3), None, implementation=name)
-            for name in ("rows", "wide", "separable", "winograd", "patches")
+            for name in ("onednn", "rows", "wide", "separable", "winograd", "patches")
         ],
         # Windows below the stride, with the gap at the end.
         case(_spec((6, 6), (3, 2), ((0, -2), (0, -1))), (8, 2, 3, 3), (1, 1, 3, 2), None),

@@ -15,10 +15,12 @@ import jax
 from fnn.core.implementation import Implementation, Product, anything
 from fnn.core.placement import whole_batch
 from fnn.core.sharding import result_sharding
+from fnn.kernels.library import lacking
 from fnn.ops.convolution import (
     blocks,
     direct,
     disjoint,
+    onednn,
     patches,
     phases,
     planes,
@@ -34,6 +36,8 @@ MOST_TAPS = 64  # of a depthwise window: beyond this, unrolled shifts make the p
 MOST_BLOCKS = 64  # of a grouped convolution: where it cannot loop, each is a convolution of its own in the program
 FEW = 20  # channels that leave most of a core's vectors empty
 MUCH = 1 << 26  # multiply-adds a tap: with fewer, Winograd wins under a millisecond a layer and compiles longer
+COPIED = 1 << 18  # numbers of a kernel: copying more into oneDNN's layout, on one thread, takes longer than it gains
+FULL = 8  # float32 in a vector of AVX2
 TALL = 5  # rows of a window: at 3, the wide form is faster within a network, if not alone
 
 
@@ -122,6 +126,21 @@ def strided(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
     return phases.fits(spec, dy, w) and max(spec.stride) > 1 and long
 
 
+def compiled(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """By oneDNN: several examples, and a kernel that is copied in little time."""
+    return compiled_kernel(spec, x, w) and x.shape[0] > 1
+
+
+def compiled_back(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> bool:
+    """The same, with inputs enough to fill a vector."""
+    return compiled(spec, dy, w) and (spec.groups > 1 or w.shape[-2] >= FULL)
+
+
+def compiled_kernel(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
+    """The same, of one example too."""
+    return onednn.fits(spec, x, w) and math.prod(w.shape) <= COPIED
+
+
 _ONE = "conv 1x1, 8x56x56x64 to 256"
 _DEPTHWISE = "conv depthwise 3x3, 8x56x56x96"
 _GROUPS = "conv 3x3 groups 32, 8x28x28x128"
@@ -142,6 +161,12 @@ def _all(name: str, run: Callable, when: Callable, fits: Callable, measured: str
     return Implementation(name=name, run=run, when=when, fits=fits, measured=measured)
 
 
+def _onednn(run: Callable, when: Callable) -> Implementation:
+    return Implementation(
+        name="onednn", run=run, when=when, fits=onednn.fits, platform="cpu", missing=lacking, measured=_THIN
+    )
+
+
 def _blocks_kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
     return blocks.kernel_gradient(KERNEL_GRADIENT, spec, x, dy, w)
 
@@ -149,6 +174,7 @@ def _blocks_kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.
 # alone: slower than direct where one array meets several kernels by vmap, see benchmarks/studies/loops.
 FORWARD: Product = Product(
     "forward",
+    _onednn(onednn.forward, compiled),
     _all("matmul", disjoint.forward, disjoint.fits, disjoint.fits, _ONE),
     _cpu("shifted", shifted.forward, depthwise, shifted.fits, _DEPTHWISE),
     _cpu("blocks", lambda *args: blocks.forward(FORWARD, *args), grouped, blocks.fits, _GROUPS),
@@ -161,6 +187,7 @@ FORWARD: Product = Product(
 )
 INPUT_GRADIENT: Product = Product(
     "input gradient",
+    _onednn(onednn.input_gradient, compiled_back),
     _all("matmul", disjoint.input_gradient, disjoint.fits, disjoint.fits, _ONE),
     _cpu("shifted", shifted.input_gradient, depthwise_back, shifted.fits, _DEPTHWISE),
     _cpu(
@@ -176,6 +203,7 @@ INPUT_GRADIENT: Product = Product(
 )
 KERNEL_GRADIENT: Product = Product(
     "kernel gradient",
+    _onednn(onednn.kernel_gradient, compiled_kernel),
     _all("matmul", disjoint.kernel_gradient, disjoint.fits, disjoint.fits, _ONE),
     _all("patches", patches.kernel_gradient, single, patches.fits),
     _cpu("shifted", shifted.kernel_gradient, depthwise, shifted.fits, _DEPTHWISE),

@@ -1,0 +1,92 @@
+"""A compiled kernel inside a JAX program: a call that knows its plain form, for all that a kernel cannot do.
+
+program for this process, on CPU           the kernel
+for another platform, or for jax.export    the plain form
+derivatives                                those of the plain form
+vmap                                       one batch where the kernel's maker can fold it, else one after another
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.interpreters import ad, batching, mlir
+
+from fnn.kernels.library import TARGET
+from fnn.kernels.plan import Plan
+
+Form = Callable[..., jax.Array]  # hashable: a function or a partial of one with hashable arguments
+
+
+def call(plan: Callable[..., Plan], plain: Form, fold: Callable[..., Any] | None, *args: jax.Array) -> jax.Array:
+    """What `plain(*args)` is, by a kernel where there can be one.
+
+    Args:
+      plan: `(*args) -> Plan`, asked when the program is lowered; of the arguments it sees shapes and dtypes.
+      plain: the same in operations of JAX.
+      fold: `(args, mapped) -> result`, for arguments of which those marked in `mapped` have one more axis in front: the
+        result with that axis in front, or None where it cannot; without it every member is a call of its own.
+      args: arrays.
+    """
+    return _kernel().bind(*args, plan=plan, plain=plain, fold=fold)
+
+
+def _abstract(*args: Any, plan: Any, plain: Form, fold: Any) -> Any:
+    out = jax.eval_shape(plain, *args)
+    return args[0].update(shape=out.shape, dtype=out.dtype, weak_type=False)
+
+
+def _jvp(
+    primals: tuple[Any, ...], tangents: tuple[Any, ...], *, plan: Any, plain: Form, fold: Any
+) -> tuple[jax.Array, jax.Array]:
+    moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
+
+    def along(*some: jax.Array) -> jax.Array:
+        return plain(*(some[moving.index(i)] if i in moving else primal for i, primal in enumerate(primals)))
+
+    _, slope = jax.jvp(along, [primals[i] for i in moving], [tangents[i] for i in moving])
+    return _kernel().bind(*primals, plan=plan, plain=plain, fold=fold), slope
+
+
+def _batch(args: tuple[Any, ...], axes: tuple[Any, ...], *, plan: Any, plain: Form, fold: Any) -> tuple[jax.Array, int]:
+    mapped = tuple(axis is not None for axis in axes)
+    args = tuple(jnp.moveaxis(a, axis, 0) if axis is not None else a for a, axis in zip(args, axes, strict=True))
+    folded = fold(args, mapped) if fold is not None else None
+    if folded is not None:
+        return folded, 0
+
+    def one(some: tuple[jax.Array, ...]) -> jax.Array:
+        rest = iter(some)
+        member = (next(rest) if m else a for m, a in zip(mapped, args, strict=True))
+        return _kernel().bind(*member, plan=plan, plain=plain, fold=fold)
+
+    return lax.map(one, tuple(a for m, a in zip(mapped, args, strict=True) if m)), 0
+
+
+def _lower(ctx: Any, *args: Any, plan: Any, plain: Form, fold: Any) -> Any:
+    """The kernel in the programs of this process alone."""
+    if getattr(ctx.module_context.lowering_parameters, "for_export", True):
+        return _lower_plain(ctx, *args, plan=plan, plain=plain, fold=fold)
+    words = plan(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in)).words()
+    return jax.ffi.ffi_lowering(TARGET)(ctx, *args, plan=np.asarray(words))
+
+
+_lower_plain = mlir.lower_fun(lambda *args, plan, plain, fold: plain(*args), multiple_results=False)
+
+
+@functools.cache
+def _kernel() -> Any:
+    from jax.extend.core import Primitive  # at first use: it loads more than `import jax` does
+
+    kernel = Primitive("compiled_kernel")
+    kernel.def_impl(lambda *args, **options: jax.jit(functools.partial(kernel.bind, **options))(*args))
+    kernel.def_abstract_eval(_abstract)
+    ad.primitive_jvps[kernel] = _jvp
+    batching.primitive_batchers[kernel] = _batch
+    mlir.register_lowering(kernel, _lower_plain)
+    mlir.register_lowering(kernel, _lower, platform="cpu")
+    return kernel

@@ -1,0 +1,234 @@
+"""oneDNN's convolutions against the plain ones, alone and inside every transformation."""
+
+import functools
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.sharding import PartitionSpec as P
+
+import fnn
+from fnn.kernels.call import call
+from fnn.kernels.library import TARGET, Kernels, lacking
+from fnn.ops.convolution import direct, onednn, tables
+from fnn.ops.convolution.spec import ConvSpec
+from tests.helpers import assert_same, integers
+
+needs_kernels = pytest.mark.skipif(bool(lacking()), reason=lacking() or "-")
+SPEC = ConvSpec((6, 5), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+X, W = integers(0, (5, 6, 5, 4)), integers(1, (3, 3, 4, 6))
+
+
+@pytest.fixture(autouse=True)
+def single():
+    with fnn.placement("single"):
+        yield
+
+
+def drawn(seed):
+    """A configuration at random with small integers, whose sums are exact: None where oneDNN does not take it."""
+    rng = np.random.default_rng(seed)
+    rank, groups = int(rng.integers(1, 4)), int(rng.choice([1, 1, 2, 3]))
+    sizes, window, stride, dilation = (
+        tuple(rng.integers(low, high, rank).tolist()) for low, high in ((4, 9), (1, 4), (1, 4), (1, 3))
+    )
+    padding = tuple(map(tuple, rng.integers(0, 3, (rank, 2)).tolist()))
+    c, k = (int(n) for n in rng.integers(1, 5, 2))
+    spec = ConvSpec(sizes, stride, padding, dilation, groups)
+    x = integers(seed, (int(rng.integers(1, 6)), *sizes, groups * c))
+    w = integers(seed + 1, (*window, c, groups * k))
+    return (spec, x, w) if onednn.fits(spec, x, w) else None
+
+
+def assert_products(spec, x, w):
+    y = direct.forward(spec, x, w)
+    dy = integers(9, y.shape)
+    assert_same(onednn.forward(spec, x, w), y)
+    assert_same(onednn.input_gradient(spec, dy, w), direct.input_gradient(spec, dy, w))
+    assert_same(onednn.kernel_gradient(spec, x, dy, w=w), direct.kernel_gradient(spec, x, dy, w=w))
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12, 2000))])
+def test_products_at_random(seed):
+    configuration = drawn(seed)
+    if configuration is not None:
+        assert_products(*configuration)
+
+
+@needs_kernels
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_batches_that_slices_do_not_divide(batch):
+    assert_products(SPEC, integers(0, (batch, 6, 5, 4)), W)
+
+
+def transformed(forward):
+    """The same results by way of each transformation."""
+    f = functools.partial(forward, SPEC)
+    many = jnp.stack([X, X + 1])
+    kernels = jnp.stack([W, W - 1])
+
+    def scanned(x, w):
+        return jax.lax.scan(lambda c, v: (c + f(v, w).sum(), f(v, w)), jnp.float32(0), x)
+
+    return {
+        "jit": lambda: jax.jit(f)(X, W),
+        "donated": lambda: jax.jit(f, donate_argnums=0)(X + 0, W),
+        "vmap, folded": lambda: jax.vmap(f, (0, None))(many, W),
+        "vmap over kernels": lambda: jax.vmap(f, (None, 0))(X, kernels),
+        "vmap over both": lambda: jax.jit(jax.vmap(f, (1, 0)))(jnp.stack([X, X + 1], 1), kernels),
+        "vmap twice": lambda: jax.vmap(jax.vmap(f, (0, None)), (None, 0))(many, kernels),
+        "scan": lambda: jax.jit(scanned)(many, W),
+        "remat": lambda: jax.jit(jax.grad(jax.checkpoint(lambda x: (f(x, W) ** 2).sum())))(X),
+        "jvp": lambda: jax.jvp(f, (X, W), (X + 1, W - 1)),
+        "hessian": lambda: jax.hessian(lambda w: (f(X[:1], w) ** 2).sum())(W[:1, :1, :1, :2] + jnp.zeros((3, 3, 4, 2))),
+    }
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", transformed(direct.forward))
+def test_transformations(name):
+    assert_same(transformed(onednn.forward)[name](), transformed(direct.forward)[name]())
+
+
+@needs_kernels
+def test_inside_shard_map_on_all_devices():
+    n = jax.device_count()
+    mesh = jax.make_mesh((n,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = integers(3, (2 * n, 6, 5, 4))
+
+    def loss(x, w):
+        return jax.lax.psum((fnn.ops.conv(x, w, padding=1) ** 2).sum(), "batch")
+
+    step = jax.jit(
+        jax.shard_map(jax.grad(loss, (0, 1)), mesh=mesh, in_specs=(P("batch"), P()), out_specs=(P("batch"), P()))
+    )
+    with jax.default_device("cpu"), fnn.gradients("hand"):
+        text = step.lower(x, W).as_text()
+        got = step(x, W)
+    assert text.count(TARGET) == 2  # so few inputs leave their gradient to another row
+    with fnn.gradients("auto"):
+        assert_same(got, jax.jit(jax.grad(lambda x, w: (fnn.ops.conv(x, w, padding=1) ** 2).sum(), (0, 1)))(x, W))
+
+
+@needs_kernels
+def test_an_exported_program_is_the_plain_one():
+    f = jax.jit(functools.partial(onednn.forward, SPEC))
+    assert TARGET in f.lower(X, W).as_text()
+    program = export.export(f, platforms=("cpu", "cuda"))(X, W)
+    assert TARGET not in program.mlir_module()
+    assert_same(export.deserialize(program.serialize()).call(X, W), direct.forward(SPEC, X, W))
+
+
+@needs_kernels
+def test_what_oneDNN_cannot_make_is_an_error_of_xla():  # noqa: N802
+    def impossible(x, w):
+        plan = onednn._plan(1, SPEC, ("x", "w"), "y", x, w)
+        return plan.__class__(**{**vars(plan), "stride": (5, 5)})
+
+    program = jax.jit(lambda x, w: call(impossible, functools.partial(direct.forward, SPEC), None, x, w))
+    for _ in range(2):  # the second finds the failure kept
+        with pytest.raises(jax.errors.JaxRuntimeError, match="oneDNN, status 2: invalid arguments"):
+            jax.block_until_ready(program(X, W))
+
+
+@needs_kernels
+def test_more_steps_in_flight_than_threads():
+    step = jax.jit(
+        lambda x, w: jax.lax.scan(lambda c, _: (onednn.forward(SPEC, c, w)[..., :4] % 7, None), x, length=20)[0]
+    )
+    want, wrong = step(X, W), []
+
+    def run():
+        for _ in range(10):
+            results = [step(X, W) for _ in range(8)]
+            wrong.extend(r for r in results if not bool((r == want).all()))
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def in_a_process(code, **environment):
+    """What a fresh Python prints."""
+    import os
+
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"} | environment
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TRAINING = """
+import os, sys
+{before}
+import jax, jax.numpy as jnp, fnn
+x, w = jnp.ones((8, 6, 6, 8)), jnp.ones((3, 3, 8, 8))
+step = jax.jit(jax.grad(lambda x, w: (fnn.ops.conv(x, w, padding=1) ** 2).sum(), (0, 1)))
+print(step.lower(x, w).as_text().count("fnn_kernel"))
+print([float(g.sum()) for g in step(x, w)])
+print(hash(step.lower(x, w).as_text()))
+"""
+
+
+@needs_kernels
+@pytest.mark.parametrize("before", ["", "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"], ids=["all", "one"])
+def test_a_fresh_process_has_the_same_program_from_the_cache(before, tmp_path):
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "PYTHONHASHSEED": "0",
+    }
+    code = TRAINING.format(before=before)
+    first, kept = in_a_process(code, **cache), len(list(tmp_path.iterdir()))
+    assert first.startswith("3\n")
+    assert in_a_process(code, **cache) == first  # no pointer of the process is in it
+    assert len(list(tmp_path.iterdir())) == kept
+    plain = in_a_process(code, FNN_ONEDNN="none")
+    assert plain.splitlines()[:2] == ["0", first.splitlines()[1]]
+
+
+def test_nothing_is_loaded_before_a_trace_that_may_use_it():
+    print_loaded = 'import sys; print([m for m in ("numba", "llvmlite") if m in sys.modules])'
+    code = f"import fnn; fnn.serial(fnn.conv(4, 3), fnn.relu()); {print_loaded}"
+    assert in_a_process(code) == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("none", "FNN_ONEDNN says none"), ("/nowhere/libdnnl.so", "cannot be loaded"), ("libm.so.6", "cannot be loaded")],
+)
+def test_the_users_path_is_the_only_one(path, message):
+    pytest.importorskip("numba")
+    printed = in_a_process("import fnn; print(fnn.ops.kernels())", FNN_ONEDNN=path)
+    assert printed.startswith("no compiled CPU kernels: ")
+    assert message in printed
+    code = 'import fnn\ntry: fnn.gradients({"conv": "onednn"})\nexcept fnn.core.errors.InputError as e: print(e)'
+    assert message in in_a_process(code, FNN_ONEDNN=path)
+
+
+def test_what_was_found_in_words():
+    found = Kernels("libdnnl.so", "3.2.0", "avx2", 4)
+    assert str(found) == "oneDNN 3.2.0, avx2, 4 threads of XLA, libdnnl.so"
+
+
+@needs_kernels
+def test_the_table_takes_it_where_it_won():
+    small, deep = jnp.zeros((8, 8, 8, 16)), jnp.zeros((8, 4, 4, 512))
+    spec = lambda x: ConvSpec(x.shape[1:3], (1, 1), ((1, 1),) * 2, (1, 1), 1)  # noqa: E731
+    for table in (tables.FORWARD, tables.INPUT_GRADIENT, tables.KERNEL_GRADIENT):
+        assert table.chosen(spec(small), small, jnp.zeros((3, 3, 16, 16))).name == "onednn"
+        assert table.chosen(spec(deep), deep, jnp.zeros((3, 3, 512, 512))).name != "onednn"
+        half = small.astype(jnp.bfloat16)
+        assert table.chosen(spec(small), half, jnp.zeros((3, 3, 16, 16), jnp.bfloat16)).name != "onednn"
+        with fnn.placement("sharded"):
+            assert table.chosen(spec(small), small, jnp.zeros((3, 3, 16, 16))).name != "onednn"
