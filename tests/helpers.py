@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import chex
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.ops.convolution import tables
 
 
 def as_users_run(*words):
@@ -41,6 +43,19 @@ def mostly_long(items, every=2):
 
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+@contextmanager
+def without_onednn():
+    """The tables of convolutions as they are where oneDNN is not installed."""
+    before = [(table, table.rows) for table in (tables.FORWARD, tables.INPUT_GRADIENT, tables.KERNEL_GRADIENT)]
+    for table, rows in before:
+        table.rows = tuple(row for row in rows if row.name != "onednn")
+    try:
+        yield
+    finally:
+        for table, rows in before:
+            table.rows = rows
 
 
 def is_float(a):

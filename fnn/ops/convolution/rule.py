@@ -114,19 +114,32 @@ rule = Rule(
     products=PRODUCTS,
     cases=(
         case(_spec((6, 5)), (8, 6, 5, 3), (3, 2, 3, 4), (4,)),
-        case(_spec((6, 5), padding=2), (8, 6, 5, 1), (5, 5, 1, 2), None),  # few outputs: the wide form
+        case(_spec((6, 5), padding=2), (8, 6, 5, 1), (5, 5, 1, 2), None, implementation="wide"),
         case(_spec((7, 6), (2, 3), ((0, 1), (2, 0)), (2, 1)), (1, 7, 6, 2), (3, 4, 2, 3), (3,), batched=False),
         case(_spec((7, 8), 2, ((3, 2), (0, 3))), (1, 7, 8, 2), (2, 2, 2, 3), None, batched=False),  # windows = stride
-        case(_spec((8, 5), (3, 2)), (8, 8, 5, 3), (2, 1, 3, 4), (4,)),  # stride larger than the window
-        case(_spec((6, 5), groups=2, padding=1), (8, 6, 5, 4), (3, 3, 2, 6), (6,)),
+        case(_spec((8, 5), (3, 2)), (8, 8, 5, 3), (2, 1, 3, 4), (4,), implementation="matmul"),  # windows apart
+        case(_spec((6, 5), groups=2, padding=1), (8, 6, 5, 4), (3, 3, 2, 6), (6,), implementation="blocks"),
         # Depthwise, two outputs an input.
-        case(_spec((7, 5), 2, ((1, 2), (1, 1)), (1, 2), groups=3), (8, 7, 5, 3), (3, 2, 1, 6), None),
+        case(
+            _spec((7, 5), 2, ((1, 2), (1, 1)), (1, 2), groups=3),
+            (8, 7, 5, 3),
+            (3, 2, 1, 6),
+            None,
+            implementation="shifted",
+        ),
         case(
             _spec((5, 5), padding=((3, 0), (0, 4))), (1, 5, 5, 2), (2, 2, 2, 2), None, batched=False
         ),  # beyond windows
         case(_spec((4, 4), 1, 1), (0, 4, 4, 2), (3, 3, 2, 2), (2,), batched=False),
         case(_spec((9,), 2, ((4, 0),), 2), (8, 9, 2), (3, 2, 3), (3,)),
-        case(_spec((4, 3, 5), (1, 2, 1), 1), (1, 4, 3, 5, 2), (2, 3, 2, 2, 2), (2,), batched=False),
+        case(
+            _spec((4, 3, 5), (1, 2, 1), 1),
+            (1, 4, 3, 5, 2),
+            (2, 3, 2, 2, 2),
+            (2,),
+            batched=False,
+            implementation="planes",
+        ),
         case(_spec((3, 4, 2), padding=1), (0, 3, 4, 2, 2), (2, 2, 2, 2, 2), None, batched=False),
         # What the tables choose for larger shapes alone.
         *[
@@ -153,12 +166,12 @@ transpose_rule = Rule(
     storage=STORAGE,
     products=PRODUCTS,
     cases=(
-        case(_spec((9, 10), 2), (8, 4, 4, 3), (3, 4, 3, 2), (2,)),
+        case(_spec((9, 10), 2), (8, 4, 4, 3), (3, 4, 3, 2), (2,), implementation="phases"),
         case(_spec((7, 9), (3, 2), ((1, 0), (0, -1)), (2, 1), 2), (8, 2, 4, 4), (3, 2, 2, 6), None),
-        case(_spec((6, 6), 2), (1, 3, 3, 2), (2, 2, 2, 3), (3,), batched=False),
-        case(_spec((8,), 2, ((1, 0),), groups=2), (8, 4, 2), (3, 1, 4), (4,)),
-        case(_spec((3, 4, 3)), (1, 2, 3, 2, 2), (2, 2, 2, 2, 3), None, batched=False),
-        case(_spec((5, 5), groups=3), (8, 4, 3, 3), (2, 3, 1, 3), None),  # depthwise
+        case(_spec((6, 6), 2), (1, 3, 3, 2), (2, 2, 2, 3), (3,), batched=False, implementation="matmul"),
+        case(_spec((8,), 2, ((1, 0),), groups=2), (8, 4, 2), (3, 1, 4), (4,), implementation="blocks"),
+        case(_spec((3, 4, 3)), (1, 2, 3, 2, 2), (2, 2, 2, 2, 3), None, batched=False, implementation="planes"),
+        case(_spec((5, 5), groups=3), (8, 4, 3, 3), (2, 3, 1, 3), None, implementation="shifted"),
         *[
             case(_spec((5, 4), padding=1), (8, 5, 4, 2), (3, 3, 2, 3), None, implementation=name)
             for name in ("onednn", "rows", "wide", "separable", "winograd", "patches")
