@@ -35,7 +35,7 @@ PACKAGES = {
     "torch": ("torch", "torch"),
 }
 PEERS = [library for library in PACKAGES if library != "torch"]
-FNN = ("hand", "auto", "auto, defaults", "hand, defaults", "hand, memory kept")
+FNN = ("hand", "auto", "auto, defaults", "hand, defaults", "hand, memory kept", "hand, XLA alone")
 TORCH = ("contiguous", "channels last", "compiled")
 # The largest whose programs compile and run within a minute in all.
 QUICK_NETWORKS = ("mlp", "lenet5", "mnist_cnn", "convnetjs")
@@ -72,7 +72,8 @@ def run_networks(names: Sequence[str], choices: Choices, say: Callable[[str], No
         network = NETWORKS[name]
         say(f"{network.title}, batch {'x'.join(map(str, network.input))}")
         with ExitStack() as stack:
-            programs = [Program(*choice, stack.enter_context(Worker(*_words(choice[0])))) for choice in choices]
+            workers = (Worker(*_words(library), kernels="XLA alone" not in variant) for library, variant in choices)
+            programs = [Program(*choice, stack.enter_context(w)) for choice, w in zip(choices, workers, strict=True)]
             record = measure("benchmarks.networks.libraries", name, programs, nudges=NUDGES, say=say, **limits)
         yield {"title": network.title, "input": list(network.input), **record}
 

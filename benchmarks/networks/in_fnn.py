@@ -23,6 +23,8 @@ class FnnProgram(JaxProgram):
         mode, _, more = variant.partition(", ")
         if more == "memory kept" and not train.keep_memory():
             raise nodes.NotSupported("this C library gives freed memory back.")
+        if more == "XLA alone" and not ops.kernels().missing:
+            raise nodes.NotSupported("this process has compiled kernels.")
         layer = computing(model(network.places()), network.dtype)
         loss = fnn.squared_error if network.classes is None else fnn.softmax_cross_entropy
         optimizer = optax.sgd(LEARNING_RATE, SGD_MOMENTUM)

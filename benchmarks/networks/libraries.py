@@ -5,7 +5,7 @@ from importlib import import_module
 from benchmarks.networks.program import Program
 from benchmarks.networks.zoo import NETWORKS, Network
 
-_FNN = ("hand", "auto", "hand, defaults", "auto, defaults", "hand, memory kept")
+_FNN = ("hand", "auto", "hand, defaults", "auto, defaults", "hand, memory kept", "hand, XLA alone")
 _PEER = ("defaults", "options")
 _MODULES = {
     "fnn": "in_fnn",

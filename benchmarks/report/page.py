@@ -36,7 +36,8 @@ attention layer yet: its ViT has one written from its dense layers, which projec
 
 "defaults": the library as installed, compiled without options. "options": compiled with those that
 `fnn.train.compiler_options` gives this very program. fnn's "hand" and "auto" have these options too, unless they say
-"defaults"; "memory kept": in a process that has called `fnn.train.keep_memory`."""
+"defaults"; "memory kept": in a process that has called `fnn.train.keep_memory`; "XLA alone": in one without compiled
+kernels."""
 
 AIMS = """\
 What fnn wants to reach on two cores, against the fastest of JAX's peers at its defaults and the fastest of PyTorch's

@@ -51,13 +51,20 @@ class Worker:
       patience: seconds that one request may take; then the process is ended.
       keeps_memory: whether the C library keeps freed memory for itself. Given back, it costs a page fault for every
         4 KiB that the next step touches.
+      kernels: whether fnn may take compiled CPU kernels, where they are installed.
     """
 
     def __init__(
-        self, *words: str, platform: str = "cpu", patience: float = PATIENCE_SECONDS, keeps_memory: bool = False
+        self,
+        *words: str,
+        platform: str = "cpu",
+        patience: float = PATIENCE_SECONDS,
+        keeps_memory: bool = False,
+        kernels: bool = True,
     ):
         self._words = words
-        self._memory = (KEEPING if keeps_memory else {}) | {"JAX_PLATFORMS": platform} | SHARING
+        self._variables = (KEEPING if keeps_memory else {}) | {"JAX_PLATFORMS": platform} | SHARING
+        self._variables |= {} if kernels else {"FNN_ONEDNN": "none"}
         self._patience = patience
         self._start()
 
@@ -66,7 +73,7 @@ class Worker:
         environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", *KEEPING)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.timing.worker", *self._words],
-            env={**environment, **self._memory},
+            env={**environment, **self._variables},
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

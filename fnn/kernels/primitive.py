@@ -74,7 +74,10 @@ def _is_for(record, key, length, n):
     if head[EXAMPLES] != n or head[LENGTH] != length:
         return False
     own = words(record + (HEAD + key[p.MEMORIES] * MEMORY) * WORD, length)
-    return (own == key).all()
+    for i in range(length):  # noqa: SIM110 - numba compiles no generator here
+        if own[i] != key[i]:
+            return False
+    return True
 
 
 @njit
