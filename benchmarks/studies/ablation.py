@@ -50,11 +50,7 @@ def _remove(part: str) -> None:
 
 
 def parts(name: str) -> list[str]:
-    """The implementations that the tables choose somewhere in a network's step, but for "direct"; the switches.
-
-    >>> "shifted" in parts("mobilenet"), "shifted" in parts("lenet5")
-    (True, False)
-    """
+    """The implementations that the tables choose somewhere in a network's step, but for "direct"; the switches."""
     found = {}
     for i, convolution in enumerate(convolutions(name)):
         for product, form in choices(convolution).items():

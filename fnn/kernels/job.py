@@ -32,7 +32,8 @@ def _claim(n):
             block = words(place, 3)
             if block[2] < n:
                 free(block[1])
-                block[1], block[2] = allocate(n), n
+                block[1] = allocate(n)
+                block[2] = n if block[1] else 0
             return block[1], place
     return allocate(n), 0
 
@@ -86,7 +87,7 @@ def _finish(frame_at, job, tickets, helpers):
 def _call(frame_at):
     plan, length = frame.attribute(frame_at)
     head = words(plan, p.HEAD)
-    batch, threads = head[p.BATCH], frame.threads(frame_at)
+    batch, threads = head[p.BATCH], max(1, frame.threads(frame_at))
     chunk = -(-batch // max(1, min(batch, threads, head[p.SLICES])))
     count = -(-batch // chunk)
     first = prim.record_for(plan, length, chunk)
@@ -96,6 +97,8 @@ def _call(frame_at):
     if status == 0:
         job, slot = _claim(s.lay_out(0, plan, count, first, last))
         if job == 0:
+            if slot:
+                exchange(slot, 1, 0)
             return 1
         words(job, s.HEAD)[:] = 0
         own = words(job, s.HEAD)

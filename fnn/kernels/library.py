@@ -3,8 +3,10 @@
 import ctypes
 import functools
 import os
+import pickle
 import re
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
@@ -49,7 +51,9 @@ class Kernels:
         return f"oneDNN {self.version}, {self.instructions}, {self.threads} threads of XLA, {self.path}"
 
 
-@functools.cache
+_one_at_a_time = threading.Lock()
+
+
 def kernels() -> Kernels:
     """Which compiled CPU kernels there are, or why none: looked for once a process, with oneDNN and numba loaded.
 
@@ -61,9 +65,19 @@ def kernels() -> Kernels:
     >>> print(fnn.ops.kernels())  # doctest: +SKIP
     oneDNN 3.2.0, avx512_core_bf16, 2 threads of XLA, /usr/lib/libdnnl.so.3
     """
+    with _one_at_a_time:  # traces in several threads would register the handler twice
+        return _found()
+
+
+@functools.cache
+def _found() -> Kernels:
     missing = _unsupported()
     if missing:
         return Kernels(missing=missing)
+    try:  # numba refuses to be imported beside a NumPy that it does not know
+        from fnn.kernels import dnnl as dnnl
+    except ImportError as error:
+        return Kernels(missing=f"numba cannot be imported: {error}")
     reasons = []
     for path in _candidates():
         found = _opened(path)
@@ -108,10 +122,10 @@ def _candidates() -> Iterator[str]:
         yield asked
         return
     try:
-        own = [file for file in files(_WHEEL) or () if file.name.startswith("libdnnl.so")]
+        own = sorted(str(file.locate()) for file in files(_WHEEL) or () if file.name.startswith("libdnnl.so"))
     except PackageNotFoundError:
         own = []
-    yield from (str(file.locate()) for file in own[:1])
+    yield from (str(Path(path).resolve()) for path in own[:1])
     system = find_library("dnnl")
     if system is not None:
         yield system
@@ -147,7 +161,8 @@ def _opened(path: str) -> Kernels:
     if absent:
         return Kernels(missing=f"{path} has no {absent[0]}")
     isa = library.dnnl_get_effective_cpu_isa()
-    return Kernels(str(Path(path)), words, _INSTRUCTIONS.get(isa, hex(isa)), len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Kernels(str(Path(path)), words, _INSTRUCTIONS.get(isa, hex(isa)), cores)
 
 
 # oneDNN's numbers in dnnl_cpu_isa_t.
@@ -184,10 +199,10 @@ def _register(path: str) -> None:
 
 
 def _compiled(make: Callable[[int, bool], Any], stamp: int) -> Any:
-    """With numba's cache on disk, where it finds a place for it."""
+    """With numba's cache on disk, where it finds a place for it and what lies there is whole."""
     try:
         return make(stamp, True)
-    except RuntimeError:
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
         return make(stamp, False)
 
 

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 import fnn
 from benchmarks.studies import ablation, layers
+from tests.helpers import without_onednn
 
 
 class TestAblation:
+    @without_onednn()
     def test_finds_what_a_network_uses(self):
         assert {"matmul", "shifted", "keeping", "recomputation"} <= set(ablation.parts("mobilenet"))
         assert not {"direct", "phases"} & set(ablation.parts("mobilenet")), "only its stem could have phases"
