@@ -45,6 +45,11 @@ def drawn(seed):
     return (spec, x, w) if onednn.fits(spec, x, w) else None
 
 
+def marks_of(seed):
+    """All 2,000 take a quarter of an hour."""
+    return [pytest.mark.long] * (seed >= 12) + [pytest.mark.widest] * (seed >= 300)
+
+
 def assert_products(spec, x, w):
     y = direct.forward(spec, x, w)
     dy = integers(9, y.shape)
@@ -54,7 +59,7 @@ def assert_products(spec, x, w):
 
 
 @needs_kernels
-@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12, 2000))])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=marks_of(seed)) for seed in range(2000)])
 def test_products_at_random(seed):
     configuration = drawn(seed)
     if configuration is not None:
