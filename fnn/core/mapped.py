@@ -30,13 +30,18 @@ def _abstract(
 def _jvp(
     primals: tuple[Any, ...], tangents: tuple[Any, ...], form: Callable[..., Any], plain: Callable[..., Any]
 ) -> tuple[jax.Array, jax.Array]:
+    return _either().bind(*primals, form=form, plain=plain), slope_of(plain, primals, tangents)
+
+
+def slope_of(plain: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    """The tangent of `plain(*primals)`, where some of JAX's tangents are symbolic zeros."""
     moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
 
     def along(*some: jax.Array) -> Any:
         return plain(*(some[moving.index(i)] if i in moving else primal for i, primal in enumerate(primals)))
 
     _, slope = jax.jvp(along, [primals[i] for i in moving], [tangents[i] for i in moving])
-    return _either().bind(*primals, form=form, plain=plain), slope
+    return slope
 
 
 def _batch(

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.interpreters import ad, batching, mlir
 
+from fnn.core.mapped import slope_of
 from fnn.kernels.library import TARGET
 from fnn.kernels.plan import Plan
 
@@ -43,13 +44,7 @@ def _abstract(*args: Any, plan: Any, plain: Form, fold: Any) -> Any:
 def _jvp(
     primals: tuple[Any, ...], tangents: tuple[Any, ...], *, plan: Any, plain: Form, fold: Any
 ) -> tuple[jax.Array, jax.Array]:
-    moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
-
-    def along(*some: jax.Array) -> jax.Array:
-        return plain(*(some[moving.index(i)] if i in moving else primal for i, primal in enumerate(primals)))
-
-    _, slope = jax.jvp(along, [primals[i] for i in moving], [tangents[i] for i in moving])
-    return _kernel().bind(*primals, plan=plan, plain=plain, fold=fold), slope
+    return _kernel().bind(*primals, plan=plan, plain=plain, fold=fold), slope_of(plain, primals, tangents)
 
 
 def _batch(args: tuple[Any, ...], axes: tuple[Any, ...], *, plan: Any, plain: Form, fold: Any) -> tuple[jax.Array, int]:

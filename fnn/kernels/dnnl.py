@@ -1,6 +1,6 @@
 """The functions of oneDNN's C interface, version 3, that compiled kernels call; see its header dnnl.h.
 
-Each is a symbol that `library.load` gives an address. Enumerations are int32, all else int64: sizes and addresses.
+Each is a symbol that `library` gives an address. Enumerations are int32, all else int64: sizes and addresses.
 """
 
 from typing import Any

@@ -14,9 +14,9 @@ AXES = 3  # spatial axes at most
 DIMS = 6  # of a memory at most: groups, outputs, inputs, three axes
 
 # Words of a plan: its head, then its memories one after another.
-KIND, ALGORITHM, BATCH, MEMORIES, SLICES, FLAGS, EPSILON, CACHED = range(8)
-STRIDE, DILATION, LOW, HIGH, WINDOW = range(8, 8 + 5 * AXES, AXES)
-HEAD = 24
+KIND, ALGORITHM, BATCH, MEMORIES, SLICES = range(5)
+STRIDE, DILATION, LOW, HIGH = range(5, 5 + 4 * AXES, AXES)
+HEAD = 5 + 4 * AXES
 # Words of a memory.
 ARGUMENT, BUFFER, ROLE, DTYPE, NDIM, FREE, ITEM, COUNT, SIZES, STEPS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 14
 MEMORY = 20
@@ -77,14 +77,12 @@ class Plan:
     dilation: tuple[int, ...] = ()
     low: tuple[int, ...] = ()
     high: tuple[int, ...] = ()
-    window: tuple[int, ...] = ()
 
     def words(self) -> np.ndarray:
         """All its words."""
-        head = [self.kind, self.algorithm, self.batch, len(self.memories), self.slices, 0, 0, 0]
-        for sizes in (self.stride, self.dilation, self.low, self.high, self.window):
+        head = [self.kind, self.algorithm, self.batch, len(self.memories), self.slices]
+        for sizes in (self.stride, self.dilation, self.low, self.high):
             head += _filled(sizes, AXES)
-        head += [0] * (HEAD - len(head))
         return np.array([*head, *(word for memory in self.memories for word in memory.words())], np.int64)
 
 

@@ -162,9 +162,7 @@ def _all(name: str, run: Callable, when: Callable, fits: Callable, measured: str
 
 
 def _onednn(run: Callable, when: Callable) -> Implementation:
-    return Implementation(
-        name="onednn", run=run, when=when, fits=onednn.fits, platform="cpu", missing=lacking, measured=_THIN
-    )
+    return Implementation(name="onednn", run=run, when=when, fits=onednn.fits, platform="cpu", missing=lacking)
 
 
 def _blocks_kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, w: jax.Array) -> jax.Array:
