@@ -93,6 +93,12 @@ def lacking() -> str:
     return kernels().missing
 
 
+def computes(*args: Any) -> bool:
+    """Whether there are kernels for arrays of one dtype: float32, and bfloat16 where the processor multiplies it."""
+    dtypes = {a.dtype.name for a in args}
+    return dtypes == {"float32"} or (dtypes == {"bfloat16"} and kernels().instructions in _WITH_BFLOAT16)
+
+
 def _unsupported() -> str:
     asked = os.environ.get(VARIABLE, "")
     if asked.lower() == "none":
@@ -179,6 +185,7 @@ _INSTRUCTIONS = {
     0xFEF: "avx512_core_amx",
     0x1FEF: "avx512_core_amx_fp16",
 }
+_WITH_BFLOAT16 = tuple(words for isa, words in _INSTRUCTIONS.items() if isa & 0xE7 == 0xE7)
 
 
 def _register(path: str) -> None:

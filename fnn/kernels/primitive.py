@@ -153,6 +153,9 @@ def _describe(plan, record, attributes, into):
     stride, dilation = plan + p.STRIDE * WORD, plan + p.DILATION * WORD
     low, high = plan + p.LOW * WORD, plan + p.HIGH * WORD
     cpu = engine()
+    if kind == p.MATRICES:
+        a, b, c = _wanted(plan, record, p.SOURCE), _wanted(plan, record, p.KERNEL), _wanted(plan, record, p.RESULT)
+        return dnnl.matrices(into, cpu, a, b, 0, c, attributes)
     if kind == p.CONVOLUTION or kind == p.CONVOLUTION_INPUT:
         kernel, bias = _wanted(plan, record, p.KERNEL), _wanted(plan, record, p.BIAS)
         if kind == p.CONVOLUTION:
@@ -172,7 +175,9 @@ def _describe(plan, record, attributes, into):
     if kind == p.CONVOLUTION_KERNEL:
         x, dw = _wanted(plan, record, p.SOURCE), _wanted(plan, record, p.KERNEL_GRADIENT)
         dy = _wanted(plan, record, p.RESULT_GRADIENT)
-        hint = _hint(into, cpu, algorithm, x, dw, dy, stride, dilation, low, high)
+        kernel = _kernel_read(plan, into)
+        hint = _hint(into, cpu, algorithm, x, kernel, dy, stride, dilation, low, high)
+        dnnl.layout_destroy(kernel)
         if hint == 0:
             return 3
         status = dnnl.convolution_kernel(
@@ -181,6 +186,21 @@ def _describe(plan, record, attributes, into):
         dnnl.describe_destroy(hint)
         return status
     return 2
+
+
+@njit
+def _kernel_read(plan, into):
+    """A layout of the kernel whose gradient is asked for, in the dtype of the source: the gradient's may be wider."""
+    kind, at = 0, plan
+    for i in range(words(plan, p.HEAD)[p.MEMORIES]):
+        place = plan + (p.HEAD + i * p.MEMORY) * WORD
+        memory = words(place, p.MEMORY)
+        if memory[p.ARGUMENT] == p.SOURCE:
+            kind = memory[p.DTYPE]
+        if memory[p.ARGUMENT] == p.KERNEL_GRADIENT:
+            at = place
+    dnnl.layout_by_tag(into, words(at, p.MEMORY)[p.NDIM], at + p.SIZES * WORD, kind, dnnl.ANY)
+    return words(into, 1)[0]
 
 
 @njit

@@ -16,9 +16,12 @@ from fnn.core.broadcast import beside
 from fnn.core.cases import case
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import InputError, given, require, require_floats
+from fnn.core.implementation import Implementation, Product
 from fnn.core.rule import Rule
 from fnn.core.sharding import contract
 from fnn.core.storage import Storage
+from fnn.kernels import matrices
+from fnn.kernels.library import lacking
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -57,21 +60,78 @@ def _missing(shape, c):
 
 
 def _forward(spec, x, kernel, bias):
-    y = x @ kernel
+    return _with_bias(x @ kernel, bias)
+
+
+def _with_bias(y, bias):
     return y if bias is None else y + beside(bias, y)
 
 
 def _fwd(spec, x, kernel, bias):
-    return _forward(spec, x, kernel, bias), (x, kernel, bias)
+    return _with_bias(FORWARD(spec, x, kernel), bias), (x, kernel, bias)
 
 
 def _bwd(spec, residuals, dy):
     x, kernel, bias = residuals
+    dbias = None if bias is None else dy.sum(tuple(range(dy.ndim - 1)), dtype=wide_dtype(dy)).astype(dy.dtype)
+    dx = INPUT_GRADIENT(spec, dy, kernel, x=x)
+    return dx, KERNEL_GRADIENT(spec, x, dy, asks=(x, kernel), kernel=kernel), dbias
+
+
+def _input_gradient(spec, dy, kernel, x):
+    return contract(dy, kernel, ((dy.ndim - 1,), (1,)), like=x)
+
+
+def _kernel_gradient(spec, x, dy, kernel):
     leading = tuple(range(dy.ndim - 1))
-    dx = contract(dy, kernel, ((dy.ndim - 1,), (1,)), like=x)
-    dkernel = contract(x, dy, (leading, leading), like=kernel)
-    dbias = None if bias is None else dy.sum(leading, dtype=wide_dtype(dy)).astype(dy.dtype)
-    return dx, dkernel, dbias
+    return contract(x, dy, (leading, leading), like=kernel)
+
+
+def _matrix(a):
+    return a.reshape(-1, a.shape[-1])
+
+
+def _rows_times(a, kernel, across):
+    return matrices.times(_matrix(a), kernel, across=across).reshape(*a.shape[:-1], -1)
+
+
+def _fits(spec, x, kernel):
+    return x.ndim > 1 and matrices.fits(x, kernel)
+
+
+def _narrow(spec, x, kernel):
+    """Bfloat16, and work enough that XLA would take longer: it widens both first."""
+    if x.dtype != jnp.bfloat16 or not _fits(spec, x, kernel):
+        return False
+    examples = math.prod(x.shape[:-1])
+    return examples >= FEW and examples * math.prod(kernel.shape) >= SMALL
+
+
+def _long(spec, x, kernel):
+    """The same, or a sum over many examples."""
+    return _narrow(spec, x, kernel) or (_fits(spec, x, kernel) and math.prod(x.shape[:-1]) >= MANY)
+
+
+def _onednn(run, when):
+    return Implementation(name="onednn", run=run, when=when, fits=_fits, platform="cpu", missing=lacking)
+
+
+FEW, SMALL, MANY = 64, 1 << 20, 256  # examples; multiply-adds; examples
+FORWARD = Product(
+    "forward",
+    _onednn(lambda spec, x, kernel: _rows_times(x, kernel, (1, 0)), _narrow),
+    Implementation(name="plain", run=lambda spec, x, kernel: x @ kernel),
+)
+INPUT_GRADIENT = Product(
+    "input gradient",
+    _onednn(lambda spec, dy, kernel, x: _rows_times(dy, kernel, (1, 1)), _narrow),
+    Implementation(name="plain", run=_input_gradient),
+)
+KERNEL_GRADIENT = Product(
+    "kernel gradient",
+    _onednn(lambda spec, x, dy, kernel: matrices.times(_matrix(x), _matrix(dy), across=(0, 0)), _long),
+    Implementation(name="plain", run=_kernel_gradient),
+)
 
 
 def _reference(spec, x, kernel, bias):
@@ -86,6 +146,7 @@ rule = Rule(
     bwd=_bwd,
     reference=_reference,
     storage=Storage(residuals=(0,)),  # x, which the product read
+    products=(FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT),
     refuses=(
         (lambda: dense(jnp.ones((2, 3)), jnp.ones((4, 2))), r"x of shape \(\.\.\., 4\)"),
         (lambda: dense(jnp.ones((2, 3)), jnp.ones((3, 2)), jnp.ones(3)), r"a bias \(2,\)"),
@@ -94,6 +155,7 @@ rule = Rule(
         case(None, (8, 3), (3, 4), (4,)),
         case(None, (8, 3), (3, 4), None),
         case(None, (8, 5, 2, 3), (3, 4), (4,)),
+        case(None, (8, 5, 3), (3, 4), (4,), implementation="onednn"),
         case(None, (3,), (3, 2), (2,), batched=False),
         case(None, (0, 3), (3, 2), (2,), batched=False),
     ),

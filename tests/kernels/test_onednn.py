@@ -13,10 +13,12 @@ from jax import export
 from jax.sharding import PartitionSpec as P
 
 import fnn
+from fnn.kernels import matrices
 from fnn.kernels.call import call
-from fnn.kernels.library import TARGET, Kernels, lacking
+from fnn.kernels.library import TARGET, Kernels, computes, lacking
 from fnn.ops.convolution import direct, onednn, tables
 from fnn.ops.convolution.spec import ConvSpec
+from fnn.ops.dense import FORWARD, INPUT_GRADIENT, KERNEL_GRADIENT
 from tests.helpers import assert_same, integers
 
 needs_kernels = pytest.mark.skipif(bool(lacking()), reason=lacking() or "-")
@@ -52,10 +54,16 @@ def marks_of(seed):
 
 def assert_products(spec, x, w):
     y = direct.forward(spec, x, w)
-    dy = integers(9, y.shape)
+    dy = integers(9, y.shape).astype(y.dtype)
     assert_same(onednn.forward(spec, x, w), y)
     assert_same(onednn.input_gradient(spec, dy, w), direct.input_gradient(spec, dy, w))
     assert_same(onednn.kernel_gradient(spec, x, dy, w=w), direct.kernel_gradient(spec, x, dy, w=w))
+
+
+def narrow(*args):
+    if not computes(jnp.zeros(0, jnp.bfloat16)):
+        pytest.skip("this processor multiplies no bfloat16")
+    return tuple(a.astype(jnp.bfloat16) for a in args)
 
 
 @needs_kernels
@@ -64,6 +72,46 @@ def test_products_at_random(seed):
     configuration = drawn(seed)
     if configuration is not None:
         assert_products(*configuration)
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=marks_of(10 * seed)) for seed in range(20)])
+def test_products_at_random_in_bfloat16(seed):
+    """A sum of integers is exact in float32, and then rounded once."""
+    configuration = drawn(seed)
+    if configuration is not None:
+        spec, *arrays = configuration
+        assert_products(spec, *narrow(*arrays))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("rows", "along", "columns"), [(1, 3, 2), (7, 5, 1), (33, 17, 40), (256, 64, 48)])
+def test_products_of_matrices(dtype, rows, along, columns):
+    x, w, dy = integers(0, (rows, along)), integers(1, (along, columns)), integers(2, (rows, columns))
+    x, w, dy = narrow(x, w, dy) if dtype == "bfloat16" else (x, w, dy)
+    for a, b, across in ((x, w, (1, 0)), (dy, w, (1, 1)), (x, dy, (0, 0))):
+        times = functools.partial(matrices.times, across=across)
+        plain = functools.partial(matrices._plain, across)
+        assert_same(jax.jit(times)(a, b), plain(a, b))
+        for axes in ((0, None), (None, 0), (0, 0)):
+            members = [jnp.stack([m, m + 1]) if axis == 0 else m for m, axis in zip((a, b), axes, strict=True)]
+            assert_same(jax.vmap(times, axes)(*members), jax.vmap(plain, axes)(*members))
+
+
+@needs_kernels
+def test_dense_takes_it_where_it_won():
+    def chosen(table, dtype, *shape):
+        return table.chosen(None, jnp.zeros(shape, dtype), jnp.zeros((shape[-1], 64), dtype)).name == "onednn"
+
+    has = computes(jnp.zeros(0, jnp.bfloat16))
+    for table in (FORWARD, INPUT_GRADIENT):
+        assert not chosen(table, "float32", 512, 64)
+        assert chosen(table, "bfloat16", 8, 64, 64) == has
+        assert not chosen(table, "bfloat16", 8, 64)
+    assert chosen(KERNEL_GRADIENT, "float32", 16, 16, 64)
+    assert not chosen(KERNEL_GRADIENT, "float32", 16, 64)
+    assert not chosen(KERNEL_GRADIENT, "float32", 64)
 
 
 @needs_kernels
@@ -233,7 +281,8 @@ def test_the_table_takes_it_where_it_won():
     for table in (tables.FORWARD, tables.INPUT_GRADIENT, tables.KERNEL_GRADIENT):
         assert table.chosen(spec(small), small, jnp.zeros((3, 3, 16, 16))).name == "onednn"
         assert table.chosen(spec(deep), deep, jnp.zeros((3, 3, 512, 512))).name != "onednn"
-        half = small.astype(jnp.bfloat16)
-        assert table.chosen(spec(small), half, jnp.zeros((3, 3, 16, 16), jnp.bfloat16)).name != "onednn"
+        for dtype in (jnp.bfloat16, jnp.float16):
+            taken = table.chosen(spec(small), small.astype(dtype), jnp.zeros((3, 3, 16, 16), dtype)).name == "onednn"
+            assert taken == computes(jnp.zeros(0, dtype))
         with fnn.placement("sharded"):
             assert table.chosen(spec(small), small, jnp.zeros((3, 3, 16, 16))).name != "onednn"

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 from fnn.kernels import plan as p
 from fnn.kernels.call import call
+from fnn.kernels.library import computes
 from fnn.kernels.plan import Memory, Plan, dense
 from fnn.ops.convolution import direct
 from fnn.ops.convolution.spec import ConvSpec
@@ -22,9 +23,9 @@ _DIRECT = 1  # oneDNN's algorithm
 
 
 def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
-    """Float32, a batch that nothing splits, sizes known and none of them 0, nothing cropped."""
+    """A dtype that it knows, a batch that nothing splits, sizes known and none of them 0, nothing cropped."""
     sizes = (*x.shape, *w.shape, *spec.sizes)
-    if x.dtype != jnp.float32 or w.dtype != jnp.float32 or not fixed(*sizes) or min(sizes) < 1:
+    if not computes(x, w) or not fixed(*sizes) or min(sizes) < 1:
         return False
     if min(a.outputs for a in spec.axes(w)) < 1 or min(map(min, spec.padding)) < 0:
         return False
@@ -44,14 +45,14 @@ def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> jax.Array:
-    """Sum over batch and positions: each slice of the batch leaves a sum of its own, and these are added."""
+    """Sum over batch and positions: each slice of the batch leaves a sum of its own, and these are added, wide."""
     like = jax.ShapeDtypeStruct(w.shape, w.dtype)
     plan = partial(_plan, p.CONVOLUTION_KERNEL, spec, ("x", "y"), "w", w=like)
-    return call(plan, partial(_plain_kernel_gradient, spec, like), None, x, dy)
+    return call(plan, partial(_plain_kernel_gradient, spec, like), None, x, dy).astype(w.dtype)
 
 
 def _plain_kernel_gradient(spec: ConvSpec, w: Any, x: jax.Array, dy: jax.Array) -> jax.Array:
-    return direct.kernel_gradient(spec, x, dy, w=w)
+    return widen(direct.kernel_gradient(spec, x, dy, w=w))
 
 
 def _fold(product: Any, spec: ConvSpec, args: tuple[Any, Any], mapped: tuple[bool, bool]) -> jax.Array | None:
@@ -64,8 +65,7 @@ def _fold(product: Any, spec: ConvSpec, args: tuple[Any, Any], mapped: tuple[boo
 
 
 def _plan(kind: int, spec: ConvSpec, reads: tuple[str, str], makes: str, *args: Any, w: Any = None) -> Plan:
-    given = dict(zip(reads, args, strict=True))
-    w = given.get("w", w)
+    w = dict(zip(reads, args, strict=True)).get("w", w)
     axes = spec.axes(w)
     batch = args[0].shape[0]
     shapes = {
@@ -75,15 +75,15 @@ def _plan(kind: int, spec: ConvSpec, reads: tuple[str, str], makes: str, *args: 
     numbers = _NUMBERS[kind]
     memories = []
     for buffer, name in enumerate((*reads, makes)):
+        dtype = args[0].dtype
         if name == "w":
             sizes, steps = _kernel_axes(spec.groups, w.shape)
-            role = p.PARTIAL if makes == "w" else p.WHOLE
+            role, dtype = (p.PARTIAL, wide_dtype(w)) if makes == "w" else (p.WHOLE, dtype)
         else:
             sizes, steps = ((s[0], s[-1], *s[1:-1]) for s in (shapes[name], dense(shapes[name])))
             role = p.SLICED
-        memories.append(
-            Memory(argument=numbers[name], buffer=buffer, sizes=sizes, steps=steps, role=role, free=name == "w")
-        )
+        given = {"argument": numbers[name], "buffer": buffer, "role": role, "dtype": dtype.name, "free": name == "w"}
+        memories.append(Memory(sizes=sizes, steps=steps, **given))
     return Plan(
         kind=kind,
         memories=tuple(memories),
