@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.ops.convolution import tables
+from fnn.kernels.library import lacking
 
 
 def as_users_run(*words):
@@ -46,15 +46,15 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 @contextmanager
-def without_onednn():
-    """The tables of convolutions as they are where oneDNN is not installed."""
-    before = [(table, table.rows) for table in (tables.FORWARD, tables.INPUT_GRADIENT, tables.KERNEL_GRADIENT)]
-    for table, rows in before:
-        table.rows = tuple(row for row in rows if row.name != "onednn")
+def without_kernels():
+    """The tables as they are where no compiled kernels are installed."""
+    before = {table: table.rows for rule in fnn.rules().values() for table in rule.products}
+    for table, rows in before.items():
+        table.rows = tuple(row for row in rows if row.missing is not lacking)
     try:
         yield
     finally:
-        for table, rows in before:
+        for table, rows in before.items():
             table.rows = rows
 
 

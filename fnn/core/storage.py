@@ -27,6 +27,8 @@ from fnn.core.errors import require, require_flag
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 
+KERNEL = "fnn_kernel"  # what programs call compiled CPU kernels, see `fnn.kernels`
+
 
 class Storage(NamedTuple):
     """What a rule declares about its output (the first, where there are several) and its residuals.
@@ -177,6 +179,23 @@ def _is_marked(value: Any) -> bool:
     return bool(getattr(getattr(owner, "operation", owner), "name", "") == "stablehlo.reduce_precision")
 
 
+def _is_compiled(value: Any) -> bool:
+    """Whether an array of the program being lowered comes out of a compiled kernel, or a branch with one.
+
+    XLA cannot compute it again inside what reads it, so it is stored.
+    """
+    owner = value.owner
+    found = [getattr(owner, "operation", owner)]
+    while found:
+        operation = found.pop()
+        called = getattr(operation, "name", "") == "stablehlo.custom_call"
+        if called and KERNEL in str(operation.attributes["call_target_name"]):
+            return True
+        for region in getattr(operation, "regions", ()):
+            found += [inner.operation for block in region for inner in block]
+    return False
+
+
 def _again(x: jax.Array) -> jax.Array:
     """x, computed again: it would otherwise be the very value of the forward pass, which a matrix product had to store.
 
@@ -189,7 +208,7 @@ def _again(x: jax.Array) -> jax.Array:
 def _lowered(context: Any, value: Any, *inputs: Any, how: str, keep: bool, whole: bool) -> Any:
     if how == "again":
         form = _again if _is_marked(value) else _same
-    elif how == "recomputable" and all(map(_is_marked, inputs)):
+    elif how == "recomputable" and all(map(_is_marked, inputs)) and not _is_compiled(value):
         form = _marked
     else:
         form = partial(_loop, whole) if keep else _same

@@ -8,6 +8,7 @@ vmap                                       one batch where the kernel's maker ca
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,11 +21,11 @@ from fnn.core.mapped import slope_of
 from fnn.kernels.library import TARGET
 from fnn.kernels.plan import Plan
 
-Form = Callable[..., jax.Array]  # hashable: a function or a partial of one with hashable arguments
+Form = Callable[..., Any]  # hashable: a function or a partial of one with hashable arguments
 
 
-def call(plan: Callable[..., Plan], plain: Form, fold: Callable[..., Any] | None, *args: jax.Array) -> jax.Array:
-    """What `plain(*args)` is, by a kernel where there can be one.
+def call(plan: Callable[..., Plan], plain: Form, fold: Form | None, *args: jax.Array) -> Any:
+    """What `plain(*args)` is, an array or a tuple of several, by a kernel where there can be one.
 
     Args:
       plan: `(*args) -> Plan`, asked when the program is lowered; of the arguments it sees shapes and dtypes.
@@ -33,33 +34,44 @@ def call(plan: Callable[..., Plan], plain: Form, fold: Callable[..., Any] | None
         result with that axis in front, or None where it cannot; without it every member is a call of its own.
       args: arrays.
     """
-    return _kernel().bind(*args, plan=plan, plain=plain, fold=fold)
+    results = _kernel().bind(*args, plan=plan, plain=plain, fold=fold)
+    return tuple(results) if len(results) > 1 else results[0]
+
+
+def _listed(plain: Form, *args: Any) -> list[Any]:
+    came = plain(*args)
+    return list(came) if isinstance(came, tuple) else [came]
 
 
 def _abstract(*args: Any, plan: Any, plain: Form, fold: Any) -> Any:
-    out = jax.eval_shape(plain, *args)
-    return args[0].update(shape=out.shape, dtype=out.dtype, weak_type=False)
+    shapes = jax.eval_shape(partial(_listed, plain), *args)
+    return [args[0].update(shape=out.shape, dtype=out.dtype, weak_type=False) for out in shapes]
 
 
 def _jvp(
     primals: tuple[Any, ...], tangents: tuple[Any, ...], *, plan: Any, plain: Form, fold: Any
-) -> tuple[jax.Array, jax.Array]:
-    return _kernel().bind(*primals, plan=plan, plain=plain, fold=fold), slope_of(plain, primals, tangents)
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    results = _kernel().bind(*primals, plan=plan, plain=plain, fold=fold)
+    return results, slope_of(partial(_listed, plain), primals, tangents)
 
 
-def _batch(args: tuple[Any, ...], axes: tuple[Any, ...], *, plan: Any, plain: Form, fold: Any) -> tuple[jax.Array, int]:
+def _batch(
+    args: tuple[Any, ...], axes: tuple[Any, ...], *, plan: Any, plain: Form, fold: Any
+) -> tuple[list[jax.Array], list[int]]:
     mapped = tuple(axis is not None for axis in axes)
     args = tuple(jnp.moveaxis(a, axis, 0) if axis is not None else a for a, axis in zip(args, axes, strict=True))
     folded = fold(args, mapped) if fold is not None else None
     if folded is not None:
-        return folded, 0
+        results = list(folded) if isinstance(folded, tuple) else [folded]
+        return results, [0] * len(results)
 
-    def one(some: tuple[jax.Array, ...]) -> jax.Array:
+    def one(some: tuple[jax.Array, ...]) -> Any:
         rest = iter(some)
         member = (next(rest) if m else a for m, a in zip(mapped, args, strict=True))
         return _kernel().bind(*member, plan=plan, plain=plain, fold=fold)
 
-    return lax.map(one, tuple(a for m, a in zip(mapped, args, strict=True) if m)), 0
+    results = lax.map(one, tuple(a for m, a in zip(mapped, args, strict=True) if m))
+    return results, [0] * len(results)
 
 
 def _lower(ctx: Any, *args: Any, plan: Any, plain: Form, fold: Any) -> Any:
@@ -70,7 +82,7 @@ def _lower(ctx: Any, *args: Any, plan: Any, plain: Form, fold: Any) -> Any:
     return jax.ffi.ffi_lowering(TARGET)(ctx, *args, plan=np.asarray(words))
 
 
-_lower_plain = mlir.lower_fun(lambda *args, plan, plain, fold: plain(*args), multiple_results=False)
+_lower_plain = mlir.lower_fun(lambda *args, plan, plain, fold: _listed(plain, *args), multiple_results=True)
 
 
 @functools.cache
@@ -78,7 +90,8 @@ def _kernel() -> Any:
     from jax.extend.core import Primitive  # at first use: it loads more than `import jax` does
 
     kernel = Primitive("compiled_kernel")
-    kernel.def_impl(lambda *args, **options: jax.jit(functools.partial(kernel.bind, **options))(*args))
+    kernel.multiple_results = True
+    kernel.def_impl(lambda *args, **options: jax.jit(partial(kernel.bind, **options))(*args))
     kernel.def_abstract_eval(_abstract)
     ad.primitive_jvps[kernel] = _jvp
     batching.primitive_batchers[kernel] = _batch

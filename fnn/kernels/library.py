@@ -18,7 +18,8 @@ from typing import Any
 
 import jax
 
-TARGET = "fnn_kernel"  # what programs call the handler
+from fnn.core.storage import KERNEL as TARGET
+
 VARIABLE = "FNN_ONEDNN"
 _WHEEL = "onednn-cpu-gomp"
 _INSTALL = 'pip install "fnn[cpu]"'

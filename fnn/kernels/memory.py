@@ -24,6 +24,11 @@ njit: Any = numba.njit(  # type: ignore[call-overload]
     no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy"
 )
 
+# The same, and sums in any order, so that they are made of vectors; NaN and infinity stay what they are.
+loop: Any = numba.njit(  # type: ignore[call-overload]
+    no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"reassoc", "nsz"}
+)
+
 ALIGNMENT = 64  # bytes: a cache line, and a vector of AVX-512
 
 
@@ -98,6 +103,12 @@ def halves(address, n):
 def floats(address, n):
     """The n float32 at an address."""
     return carray(_pointer(address), (n,), np.float32)
+
+
+@njit
+def doubles(address, n):
+    """The n float64 at an address."""
+    return carray(_pointer(address), (n,), np.float64)
 
 
 @njit

@@ -14,14 +14,15 @@ AXES = 3  # spatial axes at most
 DIMS = 6  # of a memory at most: groups, outputs, inputs, three axes
 
 # Words of a plan: its head, then its memories one after another.
-KIND, ALGORITHM, BATCH, MEMORIES, SLICES = range(5)
-STRIDE, DILATION, LOW, HIGH = range(5, 5 + 4 * AXES, AXES)
-HEAD = 5 + 4 * AXES
+KIND, ALGORITHM, BATCH, MEMORIES, SLICES, EPSILON = range(6)
+STRIDE, DILATION, LOW, HIGH = range(6, 6 + 4 * AXES, AXES)
+HEAD = 6 + 4 * AXES
 # Words of a memory.
 ARGUMENT, BUFFER, ROLE, DTYPE, NDIM, FREE, ITEM, COUNT, SIZES, STEPS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 14
 MEMORY = 20
 
 CONVOLUTION, CONVOLUTION_INPUT, CONVOLUTION_KERNEL, MATRICES = 1, 2, 3, 4
+NORMALISE, NORMALISE_BACK, COLUMN_SUMS = 64, 65, 66  # loops of our own
 SOURCE, KERNEL, BIAS, RESULT = 1, 33, 41, 17  # DNNL_ARG_SRC, WEIGHTS, BIAS, DST
 SOURCE_GRADIENT, KERNEL_GRADIENT, BIAS_GRADIENT, RESULT_GRADIENT = 129, 161, 169, 145
 WHOLE, SLICED, PARTIAL = 0, 1, 2  # the same for all slices; a part each; a result each, which are added
@@ -59,13 +60,14 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A primitive of oneDNN and its memories, for a batch that is cut into slices.
+    """A primitive of oneDNN, or a loop of our own, and its memories, for a batch that is cut into slices.
 
     Args:
       kind: of the primitive, as above.
       algorithm: oneDNN's number.
       batch: the examples of the sliced memories.
       slices: at most so many; 1 where cutting the batch is not worth it.
+      epsilon: of a norm; its word is that of the float64.
     """
 
     kind: int
@@ -73,6 +75,7 @@ class Plan:
     batch: int
     algorithm: int = 0
     slices: int = 1 << 30
+    epsilon: float = 0.0
     stride: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
     low: tuple[int, ...] = ()
@@ -81,6 +84,7 @@ class Plan:
     def words(self) -> np.ndarray:
         """All its words."""
         head = [self.kind, self.algorithm, self.batch, len(self.memories), self.slices]
+        head.append(int(np.float64(self.epsilon).view(np.int64)))
         for sizes in (self.stride, self.dilation, self.low, self.high):
             head += _filled(sizes, AXES)
         return np.array([*head, *(word for memory in self.memories for word in memory.words())], np.int64)

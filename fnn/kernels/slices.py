@@ -4,7 +4,7 @@ A job is what one call of a kernel shares among threads: words at an address, se
 scratchpads behind them.
 """
 
-from fnn.kernels import dnnl
+from fnn.kernels import dnnl, loops
 from fnn.kernels import plan as p
 from fnn.kernels import primitive as prim
 from fnn.kernels.memory import WORD, allocate, floats, free, njit, rounded, words
@@ -111,7 +111,10 @@ def run_slice(job, i):
     behind = given + count * WORD
     for k in range(count):
         words(given, count)[k] = _address(job, i, last, k)
-    status = _run(head[ENGINE], record, head[PLAN], head[SCRATCH] + i * _scratch(head), given, behind)
+    if words(head[PLAN], p.HEAD)[p.KIND] >= p.NORMALISE:
+        status = loops.run(head[PLAN], words(record, prim.HEAD)[prim.EXAMPLES], given)
+    else:
+        status = _run(head[ENGINE], record, head[PLAN], head[SCRATCH] + i * _scratch(head), given, behind)
     for k in range(count):
         asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
         memory = prim.memory_of(record, k)

@@ -9,7 +9,7 @@ import fnn
 from fnn.core.mapped import unless_mapped
 from fnn.ops.convolution import tables
 from fnn.ops.convolution.rule import _spec
-from tests.helpers import assert_close, normal, without_onednn
+from tests.helpers import assert_close, normal, without_kernels
 
 A, B = normal(0, (3,)), normal(1, (3,))
 FORM, PLAIN = 0.0, 1.0
@@ -51,7 +51,7 @@ def test_derivatives_of_every_order_and_mode(wrap):
             assert_close(got, true)
 
 
-@without_onednn()
+@without_kernels()
 @pytest.mark.parametrize(("channels", "sizes"), [(16, (8, 8)), (64, (16, 16))], ids=["separable", "winograd"])
 def test_an_ensemble_on_one_batch_takes_direct_convolutions(channels, sizes):
     spec = _spec(sizes, padding=1)

@@ -7,6 +7,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
 from fnn.core.storage import Storage, declared, kept, restored
+from fnn.kernels.library import lacking
 from fnn.ops import (
     batch_norm,
     batch_norm_inference,
@@ -19,7 +20,7 @@ from fnn.ops import (
     relu,
     tanh,
 )
-from tests.helpers import as_users_run, assert_close
+from tests.helpers import as_users_run, assert_close, without_kernels
 
 X = jnp.linspace(-1.0, 1.0, 24).reshape(2, 3, 4)
 NORMS = {
@@ -55,6 +56,7 @@ def stored(f):
 
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+@without_kernels()
 def test_an_activation_is_stored_unless_it_follows_a_norm(norm):
     assert stored(lambda x: relu(2 * x))
     assert not stored(lambda x: relu(norm(x)))
@@ -77,6 +79,7 @@ PRODUCTS = {
 
 
 @pytest.mark.parametrize(("product", "kernel"), PRODUCTS.values(), ids=PRODUCTS)
+@without_kernels()
 def test_a_kernel_gradient_computes_its_input_again_if_that_is_cheap(product, kernel):
     norm = NORMS["layer"]
     assert computed_again(lambda x, w: product(norm(x), w), kernel)
@@ -84,6 +87,17 @@ def test_a_kernel_gradient_computes_its_input_again_if_that_is_cheap(product, ke
     assert not computed_again(lambda x, w: product(2 * x, w), kernel)
     # There the norm is in one program, and its gradient in another.
     assert not computed_again(jax.jit(lambda x, w: product(norm(x), w)), kernel)
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking() or "-")
+def test_what_a_compiled_kernel_made_is_stored():
+    """XLA could only copy it."""
+    text = (
+        jax.jit(jax.grad(lambda x, w: dense(NORMS["layer"](x), w).sum(), (0, 1))).lower(X, jnp.ones((4, 2))).as_text()
+    )
+    assert "fnn_kernel" in text
+    assert "optimization_barrier" not in text
+    assert "reduce_precision" not in text
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -127,6 +141,7 @@ def test_what_is_stored_or_not_is_the_same_to_the_bit(dtype):
         assert jnp.array_equal(jnp.signbit(y), jnp.signbit(x))
 
 
+@without_kernels()
 def test_the_switch_leaves_both_to_xla():
     dense_after_norm = lambda x, w: dense(NORMS["layer"](x), w)  # noqa: E731
     kernel = jnp.ones((4, 2))

@@ -11,7 +11,7 @@ from fnn.check.tolerance import gap, largest, limit_of
 from fnn.ops.convolution import blocks, direct, separable, tables, winograd
 from fnn.ops.convolution.direct import ConvSpec
 from fnn.ops.convolution.rule import rule
-from tests.helpers import assert_close, integers, mostly_long, normal, without_onednn
+from tests.helpers import assert_close, integers, mostly_long, normal, without_kernels
 
 # Shapes for the implementations that do not take a dense 3x3 convolution.
 SUITED = {
@@ -145,7 +145,7 @@ def test_float32_is_as_accurate_as_the_checker_demands(name, mean, deviation, mo
         assert gap(a, b).max() <= limit_of("float32", largest(b), noise=gap(b, c).max())
 
 
-@without_onednn()
+@without_kernels()
 def test_the_tables_choose_what_they_say():
     """Each row is taken for a shape that it is meant for."""
     choices = {

@@ -16,8 +16,10 @@ from jax import lax
 
 from fnn.core.cases import case, normal
 from fnn.core.errors import integer, require
+from fnn.core.implementation import Implementation, Product
 from fnn.core.rule import Rule
 from fnn.core.storage import Storage
+from fnn.ops.normalisation import compiled
 from fnn.ops.normalisation.normalise import all_but_last, check, like, normalise, normalise_bwd
 
 
@@ -82,14 +84,45 @@ def _layer_forward(epsilon, x, scale, offset):
 
 
 def _layer_fwd(epsilon, x, scale, offset):
-    y, mean, var = normalise(x, scale, offset, (x.ndim - 1,), epsilon)
-    return y, (x, mean, lax.rsqrt(var + epsilon), scale, offset)
+    y, mean, inv = FORWARD(epsilon, x, scale, offset)
+    return y, (x, mean, inv, scale, offset)
 
 
 def _layer_bwd(epsilon, residuals, dy):
     x, mean, inv, scale, offset = residuals
-    dx, dscale, doffset = normalise_bwd(x, mean, inv, scale, dy, (x.ndim - 1,), all_but_last(x))
+    dx, dscale, doffset = BACKWARD(epsilon, x, mean, inv, scale, dy)
     return dx.astype(x.dtype), like(scale, dscale), like(offset, doffset)
+
+
+def _layer_forward_plain(epsilon, x, scale, offset):
+    y, mean, var = normalise(x, scale, offset, (x.ndim - 1,), epsilon)
+    return y, mean, lax.rsqrt(var + epsilon)
+
+
+def _layer_backward_plain(epsilon, x, mean, inv, scale, dy):
+    return normalise_bwd(x, mean, inv, scale, dy, (x.ndim - 1,), all_but_last(x))
+
+
+def _layer_forward_loops(epsilon, x, scale, offset):
+    scale, offset = (_channels(x, a, value) for a, value in ((scale, 1), (offset, 0)))
+    y, mean, inv = compiled.normalise(epsilon, compiled.rows_of(x), scale, offset)
+    return y.reshape(x.shape), *(a.reshape(*x.shape[:-1], 1) for a in (mean, inv))
+
+
+def _layer_backward_loops(epsilon, x, mean, inv, scale, dy):
+    rows = (compiled.rows_of(a) for a in (x, mean, inv))
+    dx, dscale, doffset = compiled.normalise_back(*rows, _channels(x, scale, 1), compiled.rows_of(dy))
+    return dx.reshape(x.shape), dscale, doffset
+
+
+def _channels(x, a, otherwise):
+    return jnp.full(x.shape[-1:], otherwise, x.dtype) if a is None else a.astype(x.dtype)
+
+
+FORWARD = Product("forward", compiled.row(_layer_forward_loops), Implementation(name="plain", run=_layer_forward_plain))
+BACKWARD = Product(
+    "backward", compiled.row(_layer_backward_loops), Implementation(name="plain", run=_layer_backward_plain)
+)
 
 
 def _split(spec, a):
@@ -151,6 +184,7 @@ _layer_rule = Rule(
     bwd=_layer_bwd,
     reference=_layer_reference,
     storage=Storage(output="recomputable"),
+    products=(FORWARD, BACKWARD),
     refuses=(
         (lambda: layer_norm(jnp.ones((2, 3)), jnp.ones(2), None), r"scale of shape \(3,\)"),
         (lambda: layer_norm(jnp.ones(()), None, None), r"x of shape \(\.\.\., C\)"),
@@ -158,6 +192,7 @@ _layer_rule = Rule(
     cases=(
         case(1e-5, normal((8, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(1e-2, (8, 5), None, None),
+        case(1e-5, normal((8, 3, 4), 2.0, 1.0), (4,), (4,), implementation="loops"),
         case(1e-5, (4,), (4,), None, batched=False),
         case(1e-1, (2, 1), (1,), (1,), batched=False),
         case(1e-5, (0, 3), (3,), (3,), batched=False),

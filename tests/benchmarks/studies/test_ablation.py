@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 import fnn
 from benchmarks.studies import ablation, layers
-from tests.helpers import without_onednn
+from tests.helpers import without_kernels
 
 
 class TestAblation:
-    @without_onednn()
+    @without_kernels()
     def test_finds_what_a_network_uses(self):
         assert {"matmul", "shifted", "keeping", "recomputation"} <= set(ablation.parts("mobilenet"))
         assert not {"direct", "phases"} & set(ablation.parts("mobilenet")), "only its stem could have phases"

@@ -1,0 +1,118 @@
+"""Loops of our own, for what oneDNN has not or XLA does in several passes: the rows of a slice, one after another.
+
+Each row is read, and read again, while it lies in the cache. With rows x of n numbers:
+
+    NORMALISE        mean = Σ x / n        inv = 1 / sqrt(Σ (x - mean)² / n + epsilon)
+                     y = (x - mean) inv scale + offset
+    NORMALISE_BACK   xhat = (x - mean) inv        g = dy scale        dx = inv (g - Σ g / n - xhat Σ (g xhat) / n)
+                     over rows: dscale = Σ dy xhat        doffset = Σ dy
+    COLUMN_SUMS      over rows: s1 = Σ dy        s2 = Σ dy (x - mean)
+
+Sums over rows are made in two levels, so that rounding stays small.
+"""
+
+import numpy as np
+
+from fnn.kernels import plan as p
+from fnn.kernels.memory import WORD, allocate, doubles, floats, free, loop, njit, words
+
+_LEVEL = 128  # rows that are summed before they are added to the sum of all
+_WIDE = 256  # numbers of a row that loops like
+
+
+@njit
+def run(plan, rows, addresses):
+    """Run the loop of a plan on so many rows of each sliced memory; a status."""
+    head = words(plan, p.HEAD)
+    columns = words(plan + (p.HEAD * WORD), p.MEMORY)[p.SIZES + 1]
+    at = words(addresses, head[p.MEMORIES])
+    if head[p.KIND] == p.NORMALISE:
+        epsilon = np.float32(doubles(plan + p.EPSILON * WORD, 1)[0])
+        _normalise(at[0], at[1], at[2], at[3], at[4], at[5], rows, columns, epsilon)
+        return 0
+    scratch = allocate(12 * max(columns, _WIDE))
+    if scratch == 0:
+        return 1
+    if head[p.KIND] == p.NORMALISE_BACK:
+        _normalise_back(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], rows, columns, scratch)
+    else:
+        _column_sums(at[0], at[1], at[2], at[3], at[4], rows, columns, scratch)
+    free(scratch)
+    return 0
+
+
+@loop
+def _normalise(x_at, scale_at, offset_at, y_at, mean_at, inv_at, rows, n, epsilon):
+    scale, offset = floats(scale_at, n), floats(offset_at, n)
+    mean, inv = floats(mean_at, rows), floats(inv_at, rows)
+    share = np.float32(1) / np.float32(n)
+    for r in range(rows):
+        x, y = floats(x_at + 4 * r * n, n), floats(y_at + 4 * r * n, n)
+        total = np.float32(0)
+        for j in range(n):
+            total += x[j]
+        m = total * share
+        total = np.float32(0)
+        for j in range(n):
+            total += (x[j] - m) * (x[j] - m)
+        i = np.float32(1) / np.sqrt(total * share + epsilon)
+        for j in range(n):
+            y[j] = (x[j] - m) * i * scale[j] + offset[j]
+        mean[r], inv[r] = m, i
+
+
+@loop
+def _normalise_back(x_at, mean_at, inv_at, scale_at, dy_at, dx_at, dscale_at, doffset_at, rows, n, scratch):
+    scale, dscale, doffset = floats(scale_at, n), floats(dscale_at, n), floats(doffset_at, n)
+    mean, inv = floats(mean_at, rows), floats(inv_at, rows)
+    s1, s2 = floats(scratch, n), floats(scratch + 4 * n, n)
+    share = np.float32(1) / np.float32(n)
+    dscale[:] = 0
+    doffset[:] = 0
+    for start in range(0, rows, _LEVEL):
+        s1[:] = 0
+        s2[:] = 0
+        for r in range(start, min(start + _LEVEL, rows)):
+            x, dy, dx = floats(x_at + 4 * r * n, n), floats(dy_at + 4 * r * n, n), floats(dx_at + 4 * r * n, n)
+            m, i = mean[r], inv[r]
+            m1, m2 = np.float32(0), np.float32(0)
+            for j in range(n):
+                xhat, g = (x[j] - m) * i, dy[j] * scale[j]
+                m1 += g
+                m2 += g * xhat
+                s1[j] += dy[j]
+                s2[j] += dy[j] * xhat
+            m1 *= share
+            m2 *= share
+            for j in range(n):
+                dx[j] = i * (dy[j] * scale[j] - m1 - (x[j] - m) * i * m2)
+        for j in range(n):
+            doffset[j] += s1[j]
+            dscale[j] += s2[j]
+
+
+@loop
+def _column_sums(x_at, dy_at, mean_at, s1_at, s2_at, rows, n, scratch):
+    """Several rows are one where they are short: loops like long ones."""
+    mean, s1, s2 = floats(mean_at, n), floats(s1_at, n), floats(s2_at, n)
+    several = max(1, _WIDE // n)
+    width = several * n
+    t1, t2, m = floats(scratch, width), floats(scratch + 4 * width, width), floats(scratch + 8 * width, width)
+    for j in range(width):
+        m[j] = mean[j % n]
+    s1[:] = 0
+    s2[:] = 0
+    for start in range(0, rows, _LEVEL * several):
+        stop = min(start + _LEVEL * several, rows)
+        t1[:] = 0
+        t2[:] = 0
+        for r in range(start, stop, several):
+            end = min(several, stop - r) * n
+            x, dy = floats(x_at + 4 * r * n, width), floats(dy_at + 4 * r * n, width)
+            for j in range(end):
+                t1[j] += dy[j]
+                t2[j] += dy[j] * (x[j] - m[j])
+        for k in range(several):
+            for j in range(n):
+                s1[j] += t1[k * n + j]
+                s2[j] += t2[k * n + j]

@@ -1,0 +1,97 @@
+"""Sums and statistics of norms by compiled loops, see `fnn.kernels.loops`: one pass where XLA makes several.
+
+Arrays come as rows of channels in float32; what is (..., C) elsewhere is (R, C) here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.core.implementation import Implementation
+from fnn.core.placement import whole_batch
+from fnn.core.sizes import fixed
+from fnn.kernels import plan as p
+from fnn.kernels.call import call
+from fnn.kernels.library import lacking
+from fnn.kernels.plan import Memory, Plan, dense
+
+
+def fits(x: jax.Array) -> bool:
+    """Float32, not split, of known sizes, none of them 0."""
+    return x.ndim > 1 and x.dtype == jnp.float32 and fixed(*x.shape) and min(x.shape) > 0 and whole_batch(x)
+
+
+def row(run: Callable[..., Any]) -> Implementation:
+    """A row of a table for what is asked with x first."""
+
+    def suits(spec: Any, x: jax.Array, *rest: Any) -> bool:
+        return fits(x)
+
+    return Implementation(name="loops", run=run, when=suits, fits=suits, platform="cpu", missing=lacking)
+
+
+def rows_of(a: jax.Array) -> jax.Array:
+    """(..., C) -> (R, C)."""
+    return a.reshape(-1, a.shape[-1])
+
+
+def normalise(epsilon: float, x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, ...]:
+    """x (R, C), scale and offset (C,) -> y (R, C), mean (R, 1), inv (R, 1)."""
+    plan = partial(_plan, p.NORMALISE, "rww", "rvv", epsilon)
+    plain = partial(_normalise, epsilon)
+    return call(plan, plain, partial(_fold, plain), x, scale, offset)
+
+
+def normalise_back(
+    x: jax.Array, mean: jax.Array, inv: jax.Array, scale: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, ...]:
+    """x, dy (R, C), mean and inv (R, 1), scale (C,) -> dx (R, C), dscale and doffset (C,)."""
+    plan = partial(_plan, p.NORMALISE_BACK, "rvvwr", "rss", 0.0)
+    return call(plan, _normalise_back, partial(_fold, _normalise_back), x, mean, inv, scale, dy)
+
+
+def column_sums(x: jax.Array, dy: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x, dy (R, C), mean (C,) -> the sums over rows of dy and of dy (x - mean), both (C,)."""
+    plan = partial(_plan, p.COLUMN_SUMS, "rrw", "ss", 0.0)
+    return call(plan, _column_sums, partial(_fold, _column_sums), x, dy, mean)
+
+
+def _normalise(epsilon: float, x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, ...]:
+    mean = x.mean(1, keepdims=True)
+    inv = lax.rsqrt(((x - mean) ** 2).mean(1, keepdims=True) + epsilon)
+    return (x - mean) * inv * scale + offset, mean, inv
+
+
+def _normalise_back(
+    x: jax.Array, mean: jax.Array, inv: jax.Array, scale: jax.Array, dy: jax.Array
+) -> tuple[jax.Array, ...]:
+    xhat, g = (x - mean) * inv, dy * scale
+    m1, m2 = g.mean(1, keepdims=True), (g * xhat).mean(1, keepdims=True)
+    return inv * (g - m1 - xhat * m2), (dy * xhat).sum(0), dy.sum(0)
+
+
+def _column_sums(x: jax.Array, dy: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return dy.sum(0), (dy * (x - mean)).sum(0)
+
+
+def _fold(plain: Any, args: tuple[Any, ...], mapped: tuple[bool, ...]) -> Any:
+    """Many members are small: XLA takes them all at once."""
+    return jax.vmap(plain, tuple(0 if m else None for m in mapped))(*args)
+
+
+_ROLES = {"r": p.SLICED, "v": p.SLICED, "w": p.WHOLE, "s": p.PARTIAL}
+
+
+def _plan(kind: int, reads: str, makes: str, epsilon: float, x: Any, *args: Any) -> Plan:
+    """Letters: rows, a value a row, all channels for every slice, a sum of each slice."""
+    rows, c = x.shape
+    sizes = {"r": (rows, c), "v": (rows, 1), "w": (1, c), "s": (1, c)}
+    memories = tuple(
+        Memory(argument=0, buffer=i, sizes=sizes[letter], steps=dense(sizes[letter]), role=_ROLES[letter])
+        for i, letter in enumerate(reads + makes)
+    )
+    return Plan(kind=kind, memories=memories, batch=rows, epsilon=epsilon)
