@@ -43,6 +43,11 @@ def _listed(plain: Form, *args: Any) -> list[Any]:
     return list(came) if isinstance(came, tuple) else [came]
 
 
+def _run(*args: Any, **options: Any) -> Any:
+    with jax.disable_jit(False):  # nothing but a program can call a kernel
+        return jax.jit(partial(_kernel().bind, **options))(*args)
+
+
 def _abstract(*args: Any, plan: Any, plain: Form, fold: Any) -> Any:
     shapes = jax.eval_shape(partial(_listed, plain), *args)
     return [args[0].update(shape=out.shape, dtype=out.dtype, weak_type=False) for out in shapes]
@@ -91,7 +96,7 @@ def _kernel() -> Any:
 
     kernel = Primitive("compiled_kernel")
     kernel.multiple_results = True
-    kernel.def_impl(lambda *args, **options: jax.jit(partial(kernel.bind, **options))(*args))
+    kernel.def_impl(_run)
     kernel.def_abstract_eval(_abstract)
     ad.primitive_jvps[kernel] = _jvp
     batching.primitive_batchers[kernel] = _batch

@@ -7,7 +7,7 @@ the ends of structures and moved none.
 
 import numpy as np
 
-from fnn.kernels.memory import WORD, allocate, call, free, halves, njit, put, words
+from fnn.kernels.memory import WORD, allocate, call, free, halves, njit, put, word, words
 
 # Words of the call frame, of its lists of arguments, results and attributes, and of XLA's table of functions.
 _FRAME = 22
@@ -34,11 +34,11 @@ _MESSAGES = np.frombuffer(b"".join(words.ljust(64, b"\0") for words in _WORDS), 
 @njit
 def version_asked(frame):
     """Whether XLA asks for the version; the answer is the one that it has itself, which was looked at before."""
-    extension = words(frame, _FRAME)[_EXTENSION]
+    extension = word(frame, _EXTENSION)
     if extension == 0 or halves(extension + WORD, 1)[0] != _METADATA:
         return False
-    metadata = words(extension, 4)[3]
-    own = halves(words(frame, _FRAME)[_API] + _VERSION * WORD, 2)
+    metadata = word(extension, 3)
+    own = halves(word(frame, _API) + _VERSION * WORD, 2)
     answer = halves(metadata + 3 * WORD, 2)
     answer[0], answer[1] = own[0], own[1]
     return True
@@ -47,7 +47,7 @@ def version_asked(frame):
 @njit
 def arguments(frame):
     """How many buffers the call reads."""
-    return words(frame, _FRAME)[_ARGUMENTS + _COUNT]
+    return word(frame, _ARGUMENTS + _COUNT)
 
 
 @njit
@@ -56,13 +56,13 @@ def buffer(frame, i):
     n = arguments(frame)
     found = words(frame, _FRAME)
     items = found[_ARGUMENTS + _ITEMS] if i < n else found[_RESULTS + _ITEMS]
-    return words(words(items, i + 1)[i if i < n else i - n], _DATA + 1)[_DATA]
+    return word(word(items, i if i < n else i - n), _DATA)
 
 
 @njit
 def attribute(frame):
     """The address and the number of the words of the call's one attribute, an array."""
-    array = words(words(words(frame, _FRAME)[_ATTRIBUTES + _ATTRIBUTE], 1)[0], 3)
+    array = words(word(word(frame, _ATTRIBUTES + _ATTRIBUTE), 0), 3)
     return array[2], array[1]
 
 
@@ -72,8 +72,8 @@ def threads(frame):
     own = words(frame, _FRAME)
     block = allocate(8 * WORD)
     put(block, (4 * WORD, 0, own[_CONTEXT], block + 4 * WORD, 1))
-    call(words(own[_API], _THREADS + 1)[_THREADS], block)
-    found = words(block, 5)[4]
+    call(word(own[_API], _THREADS), block)
+    found = word(block, 4)
     free(block)
     return found
 
@@ -84,7 +84,7 @@ def schedule(frame, task, argument):
     own = words(frame, _FRAME)
     block = allocate(8 * WORD)
     put(block, (5 * WORD, 0, own[_CONTEXT], task, argument))
-    refused = call(words(own[_API], _SCHEDULE + 1)[_SCHEDULE], block)
+    refused = call(word(own[_API], _SCHEDULE), block)
     free(block)
     return refused == 0
 
@@ -95,6 +95,6 @@ def error(frame, status):
     block = allocate(8 * WORD)
     message = np.int64(_MESSAGES[min(status, len(_MESSAGES) - 1)].ctypes.data)
     put(block, (4 * WORD, 0, message, _INTERNAL))
-    made = call(words(words(frame, _FRAME)[_API], _ERROR_CREATE + 1)[_ERROR_CREATE], block)
+    made = call(word(word(frame, _API), _ERROR_CREATE), block)
     free(block)
     return made

@@ -15,7 +15,21 @@ from fnn.kernels import dnnl, frame
 from fnn.kernels import plan as p
 from fnn.kernels import primitive as prim
 from fnn.kernels import slices as s
-from fnn.kernels.memory import WORD, add, address_of, allocate, exchange, free, njit, static, take, words, yield_core
+from fnn.kernels.memory import (
+    WORD,
+    add,
+    address_of,
+    allocate,
+    clear,
+    exchange,
+    free,
+    njit,
+    static,
+    take,
+    word,
+    words,
+    yield_core,
+)
 
 _SLOTS = 64  # blocks of memory that wait for the next call: as many as calls run at once
 _blocks = static("fnn_blocks", 3 * _SLOTS)  # busy, address, bytes
@@ -42,7 +56,7 @@ def _claim(n):
 def _leave(job):
     """One user of a job less; the last gives its memory back."""
     if add(job + s.LEFT * WORD, -1) == 1:
-        slot = words(job, s.HEAD)[s.SLOT]
+        slot = word(job, s.SLOT)
         if slot:
             exchange(slot, 1, 0)
         else:
@@ -93,14 +107,14 @@ def _call(frame_at):
     first = prim.record_for(plan, length, chunk)
     rest = batch - (count - 1) * chunk
     last = first if rest == chunk else prim.record_for(plan, length, rest)
-    status = max(words(first, prim.HEAD)[prim.STATUS], words(last, prim.HEAD)[prim.STATUS])
+    status = max(word(first, prim.STATUS), word(last, prim.STATUS))
     if status == 0:
         job, slot = _claim(s.lay_out(0, plan, count, first, last))
         if job == 0:
             if slot:
                 exchange(slot, 1, 0)
             return 1
-        words(job, s.HEAD)[:] = 0
+        clear(job, 2 * s.HEAD)
         own = words(job, s.HEAD)
         own[s.LEFT], own[s.PLAN], own[s.COUNT], own[s.CHUNK], own[s.SLOT] = 1, plan, count, chunk, slot
         own[s.ENGINE] = prim.engine()

@@ -14,7 +14,7 @@ Sums over rows are made in two levels, so that rounding stays small.
 import numpy as np
 
 from fnn.kernels import plan as p
-from fnn.kernels.memory import WORD, allocate, doubles, floats, free, loop, njit, words
+from fnn.kernels.memory import WORD, allocate, clear, doubles, floats, free, loop, njit, word, words
 
 _LEVEL = 128  # rows that are summed before they are added to the sum of all
 _WIDE = 256  # numbers of a row that loops like
@@ -24,7 +24,7 @@ _WIDE = 256  # numbers of a row that loops like
 def run(plan, rows, addresses):
     """Run the loop of a plan on so many rows of each sliced memory; a status."""
     head = words(plan, p.HEAD)
-    columns = words(plan + (p.HEAD * WORD), p.MEMORY)[p.SIZES + 1]
+    columns = word(plan + (p.HEAD * WORD), p.SIZES + 1)
     at = words(addresses, head[p.MEMORIES])
     if head[p.KIND] == p.NORMALISE:
         epsilon = np.float32(doubles(plan + p.EPSILON * WORD, 1)[0])
@@ -67,11 +67,10 @@ def _normalise_back(x_at, mean_at, inv_at, scale_at, dy_at, dx_at, dscale_at, do
     mean, inv = floats(mean_at, rows), floats(inv_at, rows)
     s1, s2 = floats(scratch, n), floats(scratch + 4 * n, n)
     share = np.float32(1) / np.float32(n)
-    dscale[:] = 0
-    doffset[:] = 0
+    clear(dscale_at, n)
+    clear(doffset_at, n)
     for start in range(0, rows, _LEVEL):
-        s1[:] = 0
-        s2[:] = 0
+        clear(scratch, 2 * n)
         for r in range(start, min(start + _LEVEL, rows)):
             x, dy, dx = floats(x_at + 4 * r * n, n), floats(dy_at + 4 * r * n, n), floats(dx_at + 4 * r * n, n)
             m, i = mean[r], inv[r]
@@ -100,12 +99,11 @@ def _column_sums(x_at, dy_at, mean_at, s1_at, s2_at, rows, n, scratch):
     t1, t2, m = floats(scratch, width), floats(scratch + 4 * width, width), floats(scratch + 8 * width, width)
     for j in range(width):
         m[j] = mean[j % n]
-    s1[:] = 0
-    s2[:] = 0
+    clear(s1_at, n)
+    clear(s2_at, n)
     for start in range(0, rows, _LEVEL * several):
         stop = min(start + _LEVEL * several, rows)
-        t1[:] = 0
-        t2[:] = 0
+        clear(scratch, 2 * width)
         for r in range(start, stop, several):
             end = min(several, stop - r) * n
             x, dy = floats(x_at + 4 * r * n, width), floats(dy_at + 4 * r * n, width)

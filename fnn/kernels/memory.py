@@ -41,6 +41,17 @@ def _pointer(typing, address):
 
 
 @intrinsic
+def word(typing, address, i):
+    """The word with number i at an address: a plain read, which numba compiles soonest."""
+
+    def code(context, builder, signature, args):
+        place = builder.inttoptr(args[0], _I64.as_pointer())
+        return builder.load(builder.gep(place, [args[1]]))
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
 def add(typing, address, amount):
     """Add to the word at an address: what it was."""
 
@@ -97,6 +108,22 @@ def put(address, values):
 def halves(address, n):
     """The n int32 at an address."""
     return carray(_pointer(address), (n,), np.int32)
+
+
+@njit
+def clear(address, n):
+    """Put n zeros of 4 bytes at an address. Not `a[:] = 0`: of that numba compiles much more."""
+    place = halves(address, n)
+    for i in range(n):
+        place[i] = 0
+
+
+@njit
+def copy(source, target, n):
+    """Copy n words."""
+    read, written = words(source, n), words(target, n)
+    for i in range(n):
+        written[i] = read[i]
 
 
 @njit

@@ -6,7 +6,7 @@ has them and as oneDNN wants them, and the copies between the two.
 
 from fnn.kernels import dnnl
 from fnn.kernels import plan as p
-from fnn.kernels.memory import WORD, allocate, exchange, free, njit, static, take, words
+from fnn.kernels.memory import WORD, allocate, clear, copy, exchange, free, njit, static, take, word, words
 
 # Words of a record: its head, then its memories one after another, then the plan that it was made from.
 STATUS, EXAMPLES, LENGTH, PRIMITIVE, SCRATCH, SCRATCH_LAYOUT, KEPT, MEMORIES = range(8)
@@ -25,7 +25,7 @@ def engine():
     if take(place) == 0:
         block = allocate(WORD)
         dnnl.engine_create(block, 1, 0)
-        exchange(place, 0, words(block, 1)[0])
+        exchange(place, 0, word(block, 0))
         free(block)
     return take(place)
 
@@ -64,7 +64,7 @@ def record_for(plan, length, n):
 @njit
 def release(record):
     """Forget a record for which the table has no place."""
-    if words(record, HEAD)[KEPT] == 0:
+    if word(record, KEPT) == 0:
         _unmake(record)
 
 
@@ -87,9 +87,9 @@ def _make(plan, length, n):
     size = HEAD + count * MEMORY + length
     record = allocate(size * WORD)
     head = words(record, size)
-    head[:] = 0
+    clear(record, 2 * size)
     head[EXAMPLES], head[LENGTH], head[MEMORIES] = n, length, count
-    head[HEAD + count * MEMORY :] = key
+    copy(plan, record + (HEAD + count * MEMORY) * WORD, length)
     if key[p.KIND] >= p.NORMALISE:  # a loop of our own needs nothing
         return record
     block = allocate((2 + p.DIMS) * WORD)
@@ -100,8 +100,8 @@ def _make(plan, length, n):
     if head[STATUS] == 0:
         head[STATUS] = _describe(plan, record, attributes, block)
     if head[STATUS] == 0:
-        head[STATUS] = _finish(plan, record, words(block, 1)[0], attributes, block + WORD)
-        dnnl.describe_destroy(words(block, 1)[0])
+        head[STATUS] = _finish(plan, record, word(block, 0), attributes, block + WORD)
+        dnnl.describe_destroy(word(block, 0))
     dnnl.attributes_destroy(attributes)
     free(block)
     return record
@@ -110,7 +110,7 @@ def _make(plan, length, n):
 @njit
 def _attributes(block):
     dnnl.attributes_create(block)
-    made = words(block, 1)[0]
+    made = word(block, 0)
     dnnl.attributes_scratchpad(made, dnnl.USER)
     return made
 
@@ -121,28 +121,28 @@ def _layouts(plan, n, i, into, block):
     start = plan + (p.HEAD + i * p.MEMORY) * WORD
     memory = words(start, p.MEMORY)
     sizes = words(block + 2 * WORD, p.DIMS)
-    sizes[:] = memory[p.SIZES : p.SIZES + p.DIMS]
+    copy(start + p.SIZES * WORD, block + 2 * WORD, p.DIMS)
     if memory[p.ROLE] == p.SLICED:
         sizes[0] = n
     at, rank, kind = block + 2 * WORD, memory[p.NDIM], memory[p.DTYPE]
     status = dnnl.layout_by_steps(block, rank, at, kind, start + p.STEPS * WORD)
     if status == 0:
-        into[OWN] = words(block, 1)[0]
+        into[OWN] = word(block, 0)
         status = (
             dnnl.layout_by_tag(block, rank, at, kind, dnnl.ANY)
             if memory[p.FREE]
             else dnnl.layout_copy(block, into[OWN])
         )
     if status == 0:
-        into[WANTED] = words(block, 1)[0]
+        into[WANTED] = word(block, 0)
     return status
 
 
 @njit
 def _wanted(plan, record, argument):
     """The layout to ask for of an argument of the primitive; 0 where it has none."""
-    for i in range(words(plan, p.HEAD)[p.MEMORIES]):
-        if words(plan + (p.HEAD + i * p.MEMORY) * WORD, 1)[p.ARGUMENT] == argument:
+    for i in range(word(plan, p.MEMORIES)):
+        if word(plan + (p.HEAD + i * p.MEMORY) * WORD, p.ARGUMENT) == argument:
             return memory_of(record, i)[WANTED]
     return 0
 
@@ -194,22 +194,22 @@ def _describe(plan, record, attributes, into):
 def _kernel_read(plan, into):
     """A layout of the kernel whose gradient is asked for, in the dtype of the source: the gradient's may be wider."""
     kind, at = 0, plan
-    for i in range(words(plan, p.HEAD)[p.MEMORIES]):
+    for i in range(word(plan, p.MEMORIES)):
         place = plan + (p.HEAD + i * p.MEMORY) * WORD
         memory = words(place, p.MEMORY)
         if memory[p.ARGUMENT] == p.SOURCE:
             kind = memory[p.DTYPE]
         if memory[p.ARGUMENT] == p.KERNEL_GRADIENT:
             at = place
-    dnnl.layout_by_tag(into, words(at, p.MEMORY)[p.NDIM], at + p.SIZES * WORD, kind, dnnl.ANY)
-    return words(into, 1)[0]
+    dnnl.layout_by_tag(into, word(at, p.NDIM), at + p.SIZES * WORD, kind, dnnl.ANY)
+    return word(into, 0)
 
 
 @njit
 def _hint(into, cpu, algorithm, x, kernel, y, stride, dilation, low, high):
     """The description of a forward convolution, which oneDNN wants to see before that of a gradient; 0 if none is."""
     status = dnnl.convolution(into, cpu, dnnl.TRAINING, algorithm, x, kernel, 0, y, stride, dilation, low, high, 0)
-    return words(into, 1)[0] if status == 0 else 0
+    return word(into, 0) if status == 0 else 0
 
 
 @njit
@@ -219,16 +219,16 @@ def _finish(plan, record, description, attributes, into):
     status = dnnl.create(into, description)
     if status:
         return status
-    head[PRIMITIVE] = words(into, 1)[0]
+    head[PRIMITIVE] = word(into, 0)
     dnnl.layout_copy(into, dnnl.layout_of(description, dnnl.SCRATCHPAD, 0))
-    head[SCRATCH_LAYOUT] = words(into, 1)[0]
+    head[SCRATCH_LAYOUT] = word(into, 0)
     head[SCRATCH] = dnnl.layout_bytes(head[SCRATCH_LAYOUT])
-    for i in range(words(plan, p.HEAD)[p.MEMORIES]):
+    for i in range(word(plan, p.MEMORIES)):
         memory = memory_of(record, i)
         asked = words(plan + (p.HEAD + i * p.MEMORY) * WORD, p.MEMORY)
         dnnl.layout_destroy(memory[WANTED])
         dnnl.layout_copy(into, dnnl.layout_of(description, dnnl.EXECUTION, asked[p.ARGUMENT]))
-        memory[WANTED] = words(into, 1)[0]
+        memory[WANTED] = word(into, 0)
         memory[BYTES] = dnnl.layout_bytes(memory[WANTED])
         if dnnl.layout_equal(memory[OWN], memory[WANTED]) == 0:
             back = asked[p.ROLE] == p.PARTIAL
@@ -236,7 +236,7 @@ def _finish(plan, record, description, attributes, into):
             status = dnnl.reorder(into, first, engine(), second, engine(), attributes)
             if status:
                 return status
-            copying = words(into, 1)[0]
+            copying = word(into, 0)
             scratch = dnnl.layout_bytes(dnnl.layout_of(copying, dnnl.SCRATCHPAD, 0))
             if scratch:  # none of oneDNN's copies between float layouts has one
                 return 3
@@ -244,7 +244,7 @@ def _finish(plan, record, description, attributes, into):
             dnnl.describe_destroy(copying)
             if status:
                 return status
-            memory[COPY] = words(into, 1)[0]
+            memory[COPY] = word(into, 0)
     return 0
 
 

@@ -7,7 +7,7 @@ scratchpads behind them.
 from fnn.kernels import dnnl, loops
 from fnn.kernels import plan as p
 from fnn.kernels import primitive as prim
-from fnn.kernels.memory import WORD, allocate, floats, free, njit, rounded, words
+from fnn.kernels.memory import WORD, allocate, floats, free, njit, rounded, word, words
 
 # Words of a job: what threads share, then what they read.
 NEXT, LIMIT, DONE, LEFT, STATUS = range(5)
@@ -21,7 +21,7 @@ HEAD = 64  # before the areas themselves
 def _execute(engine, primitive, n, pairs):
     block = allocate(WORD)
     dnnl.stream_create(block, engine, 1)
-    stream = words(block, 1)[0]
+    stream = word(block, 0)
     free(block)
     status = dnnl.execute(primitive, stream, n, pairs)
     status = max(status, dnnl.stream_wait(stream))
@@ -37,9 +37,9 @@ def _run(engine, record, plan, scratch, addresses, block):
     status, n = 0, count
     pairs = words(block, 2 * count + 2)
     for k in range(count):
-        pairs[2 * k] = words(plan + (p.HEAD + k * p.MEMORY) * WORD, 1)[p.ARGUMENT]
+        pairs[2 * k] = word(plan + (p.HEAD + k * p.MEMORY) * WORD, p.ARGUMENT)
         made = dnnl.memory_create(
-            block + (2 * k + 1) * WORD, prim.memory_of(record, k)[prim.WANTED], engine, words(addresses, count)[k]
+            block + (2 * k + 1) * WORD, prim.memory_of(record, k)[prim.WANTED], engine, word(addresses, k)
         )
         status = max(status, made)
     if head[prim.SCRATCH]:
@@ -72,8 +72,8 @@ def _copy(engine, memory, source, target, back, block):
 
 @njit
 def _scratch(head):
-    first = rounded(words(head[FIRST_RECORD], prim.HEAD)[prim.SCRATCH])
-    return max(first, rounded(words(head[LAST_RECORD], prim.HEAD)[prim.SCRATCH]))
+    first = rounded(word(head[FIRST_RECORD], prim.SCRATCH))
+    return max(first, rounded(word(head[LAST_RECORD], prim.SCRATCH)))
 
 
 @njit
@@ -106,20 +106,20 @@ def run_slice(job, i):
     head = words(job, HEAD)
     last = i == head[COUNT] - 1
     record = head[LAST_RECORD] if last else head[FIRST_RECORD]
-    count = words(head[PLAN], p.HEAD)[p.MEMORIES]
+    count = word(head[PLAN], p.MEMORIES)
     given = allocate((3 * count + 6) * WORD)  # addresses, then pairs of argument and memory
     behind = given + count * WORD
     for k in range(count):
         words(given, count)[k] = _address(job, i, last, k)
-    if words(head[PLAN], p.HEAD)[p.KIND] >= p.NORMALISE:
-        status = loops.run(head[PLAN], words(record, prim.HEAD)[prim.EXAMPLES], given)
+    if word(head[PLAN], p.KIND) >= p.NORMALISE:
+        status = loops.run(head[PLAN], word(record, prim.EXAMPLES), given)
     else:
         status = _run(head[ENGINE], record, head[PLAN], head[SCRATCH] + i * _scratch(head), given, behind)
     for k in range(count):
         asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
         memory = prim.memory_of(record, k)
         if status == 0 and asked[p.ROLE] == p.PARTIAL and memory[prim.COPY]:
-            status = _copy(head[ENGINE], memory, words(given, count)[k], _own_sum(job, i, k), True, behind)
+            status = _copy(head[ENGINE], memory, word(given, k), _own_sum(job, i, k), True, behind)
     free(given)
     return status
 
@@ -128,7 +128,7 @@ def run_slice(job, i):
 def add_sums(job, part):
     """Add what the slices left, one part of the numbers of each."""
     head = words(job, HEAD)
-    for k in range(words(head[PLAN], p.HEAD)[p.MEMORIES]):
+    for k in range(word(head[PLAN], p.MEMORIES)):
         asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
         if asked[p.ROLE] == p.PARTIAL:
             n = asked[p.COUNT]
@@ -145,7 +145,7 @@ def add_sums(job, part):
 def lay_out(job, plan, count, first, last):
     """Lay out copies, sums and scratchpads behind a job's head, or with job 0 measure them: the bytes in all."""
     at = HEAD * WORD
-    for k in range(words(plan, p.HEAD)[p.MEMORIES]):
+    for k in range(word(plan, p.MEMORIES)):
         asked = words(plan + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
         ours, theirs = prim.memory_of(first, k), prim.memory_of(last, k)
         one, two = 0, 0
@@ -159,7 +159,7 @@ def lay_out(job, plan, count, first, last):
         at += one + two
     if job:
         words(job, HEAD)[SCRATCH] = job + at
-    a, b = words(first, prim.HEAD)[prim.SCRATCH], words(last, prim.HEAD)[prim.SCRATCH]
+    a, b = word(first, prim.SCRATCH), word(last, prim.SCRATCH)
     return at + count * max(rounded(a), rounded(b))
 
 
@@ -169,7 +169,7 @@ def copy_in(job):
     head = words(job, HEAD)
     status = 0
     block = allocate(4 * WORD)
-    for k in range(words(head[PLAN], p.HEAD)[p.MEMORIES]):
+    for k in range(word(head[PLAN], p.MEMORIES)):
         asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
         for other in range(2):
             record = head[LAST_RECORD] if other else head[FIRST_RECORD]

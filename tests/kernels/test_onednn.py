@@ -120,6 +120,11 @@ def test_batches_that_slices_do_not_divide(batch):
     assert_products(SPEC, integers(0, (batch, 6, 5, 4)), W)
 
 
+def without_jit(f):
+    with jax.disable_jit():
+        return f(X, W)
+
+
 def transformed(forward):
     """The same results by way of each transformation."""
     f = functools.partial(forward, SPEC)
@@ -131,6 +136,7 @@ def transformed(forward):
 
     return {
         "jit": lambda: jax.jit(f)(X, W),
+        "no jit": lambda: without_jit(f),
         "donated": lambda: jax.jit(f, donate_argnums=0)(X + 0, W),
         "vmap, folded": lambda: jax.vmap(f, (0, None))(many, W),
         "vmap over kernels": lambda: jax.vmap(f, (None, 0))(X, kernels),
