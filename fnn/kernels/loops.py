@@ -6,7 +6,6 @@ Each row is read, and read again, while it lies in the cache. With rows x of n n
                      y = (x - mean) inv scale + offset
     NORMALISE_BACK   xhat = (x - mean) inv        g = dy scale        dx = inv (g - Σ g / n - xhat Σ (g xhat) / n)
                      over rows: dscale = Σ dy xhat        doffset = Σ dy
-    COLUMN_SUMS      over rows: s1 = Σ dy        s2 = Σ dy (x - mean)
 
 Sums over rows are made in two levels, so that rounding stays small.
 """
@@ -17,7 +16,6 @@ from fnn.kernels import plan as p
 from fnn.kernels.memory import WORD, allocate, clear, doubles, floats, free, loop, njit, word, words
 
 _LEVEL = 128  # rows that are summed before they are added to the sum of all
-_WIDE = 256  # numbers of a row that loops like
 
 
 @njit
@@ -30,13 +28,10 @@ def run(plan, rows, addresses):
         epsilon = np.float32(doubles(plan + p.EPSILON * WORD, 1)[0])
         _normalise(at[0], at[1], at[2], at[3], at[4], at[5], rows, columns, epsilon)
         return 0
-    scratch = allocate(12 * max(columns, _WIDE))
+    scratch = allocate(8 * columns)
     if scratch == 0:
         return 1
-    if head[p.KIND] == p.NORMALISE_BACK:
-        _normalise_back(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], rows, columns, scratch)
-    else:
-        _column_sums(at[0], at[1], at[2], at[3], at[4], rows, columns, scratch)
+    _normalise_back(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], rows, columns, scratch)
     free(scratch)
     return 0
 
@@ -88,29 +83,3 @@ def _normalise_back(x_at, mean_at, inv_at, scale_at, dy_at, dx_at, dscale_at, do
         for j in range(n):
             doffset[j] += s1[j]
             dscale[j] += s2[j]
-
-
-@loop
-def _column_sums(x_at, dy_at, mean_at, s1_at, s2_at, rows, n, scratch):
-    """Several rows are one where they are short: loops like long ones."""
-    mean, s1, s2 = floats(mean_at, n), floats(s1_at, n), floats(s2_at, n)
-    several = max(1, _WIDE // n)
-    width = several * n
-    t1, t2, m = floats(scratch, width), floats(scratch + 4 * width, width), floats(scratch + 8 * width, width)
-    for j in range(width):
-        m[j] = mean[j % n]
-    clear(s1_at, n)
-    clear(s2_at, n)
-    for start in range(0, rows, _LEVEL * several):
-        stop = min(start + _LEVEL * several, rows)
-        clear(scratch, 2 * width)
-        for r in range(start, stop, several):
-            end = min(several, stop - r) * n
-            x, dy = floats(x_at + 4 * r * n, width), floats(dy_at + 4 * r * n, width)
-            for j in range(end):
-                t1[j] += dy[j]
-                t2[j] += dy[j] * (x[j] - m[j])
-        for k in range(several):
-            for j in range(n):
-                s1[j] += t1[k * n + j]
-                s2[j] += t2[k * n + j]

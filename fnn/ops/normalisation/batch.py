@@ -26,13 +26,11 @@ from fnn.core.broadcast import beside
 from fnn.core.cases import case, normal, positive
 from fnn.core.dtypes import widen
 from fnn.core.errors import InputError, require
-from fnn.core.implementation import Implementation, Product
 from fnn.core.rule import Rule
 from fnn.core.sharding import align, varying
 from fnn.core.sizes import possible
 from fnn.core.storage import Storage
 from fnn.core.words import described
-from fnn.ops.normalisation import compiled
 from fnn.ops.normalisation.normalise import Names, affine, all_but_last, check, count, like, normalise, normalise_bwd
 
 
@@ -154,27 +152,13 @@ def _bwd(spec, residuals, cotangents):
     x, mean, inv, scale, offset = residuals
     dy, dmean, dvar = cotangents
     axes = all_but_last(x)
-    sums = SUMS(None, x, dy, mean)
-    dx, dscale, doffset = normalise_bwd(x, mean, inv, scale, dy, axes, axes, spec.names, sums)
+    dx, dscale, doffset = normalise_bwd(x, mean, inv, scale, dy, axes, axes, spec.names)
     # Where shard_map does not track what varies (and under vmap), the cotangent of a shared mean arrives in parts.
     parts = tuple(name for name in spec.names if name not in varying(dy))
     if parts:
         dmean, dvar = lax.psum((dmean, dvar), parts)
     dx += (beside(dmean, x) + 2 * (widen(x) - beside(mean, x)) * beside(dvar, x)) / count(x, axes, spec.names)
     return dx.astype(x.dtype), like(scale, dscale), like(offset, doffset)
-
-
-def _sums(spec, x, dy, mean):
-    axes, dy = all_but_last(x), widen(dy)
-    # The other way round than in the forward pass: else XLA would keep that pass's x - mean alive for this one.
-    return dy.sum(axes), -(dy * (beside(widen(mean), x) - widen(x))).sum(axes)
-
-
-def _sums_by_loops(spec, x, dy, mean):
-    return compiled.column_sums(compiled.rows_of(x), compiled.rows_of(dy), mean.astype(x.dtype))
-
-
-SUMS = Product("sums", compiled.row(_sums_by_loops), Implementation(name="plain", run=_sums))
 
 
 def _inference_forward(epsilon, x, scale, offset, mean, var):
@@ -189,12 +173,12 @@ def _inference_fwd(epsilon, x, scale, offset, mean, var):
 def _inference_bwd(epsilon, residuals, dy):
     x, scale, offset, mean, var = residuals
     inv = lax.rsqrt(widen(var) + epsilon)
-    s1, s2 = SUMS(None, x, dy, mean)
-    s2 *= inv
+    dy, axes = widen(dy), all_but_last(x)
+    s1, s2 = dy.sum(axes), (dy * (widen(x) - beside(widen(mean), x))).sum(axes) * inv
     slope = inv if scale is None else inv * widen(scale)
     dmean, dvar = -slope * s1, -0.5 * slope * inv * s2
     return (
-        (widen(dy) * beside(slope, x)).astype(x.dtype),
+        (dy * beside(slope, x)).astype(x.dtype),
         like(scale, s2),
         like(offset, s1),
         like(mean, dmean),
@@ -222,7 +206,6 @@ _train_rule = Rule(
     bwd=_bwd,
     reference=_reference,
     storage=Storage(output="recomputable"),
-    products=(SUMS,),
     refuses=(
         (lambda: batch_norm(jnp.ones((2, 3)), jnp.ones(2), None), r"scale of shape \(3,\)"),
         (lambda: batch_norm(jnp.ones((2, 3)), None, None, epsilon=-1.0), "epsilon > 0"),
@@ -230,7 +213,6 @@ _train_rule = Rule(
     cases=(
         case(BatchNormSpec(1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,)),
         case(BatchNormSpec(1e-2), (8, 3), None, (3,)),
-        case(BatchNormSpec(1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,), implementation="loops"),
         case(BatchNormSpec(1e-5), (2, 3, 2, 2, 3), (3,), None, batched=False),
         case(BatchNormSpec(1e-1), (1, 3), (3,), (3,), batched=False),
     ),
@@ -242,13 +224,11 @@ _inference_rule = Rule(
     bwd=_inference_bwd,
     reference=_inference_reference,
     storage=Storage(output="recomputable"),
-    products=(SUMS,),
     refuses=(
         (lambda: batch_norm_inference(jnp.ones((2, 3)), None, None, jnp.ones(2), jnp.ones(3)), r"mean of shape \(3,\)"),
     ),
     cases=(
         case(1e-5, (8, 2, 3, 4), (4,), (4,), (4,), positive((4,))),
-        case(1e-5, (8, 2, 3, 4), (4,), (4,), (4,), positive((4,)), implementation="loops"),
         case(1e-2, (2, 3), None, None, (3,), positive((3,)), batched=False),
         case(1e-5, (0, 2, 3), (3,), (3,), (3,), positive((3,)), batched=False),
     ),

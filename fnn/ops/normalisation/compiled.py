@@ -1,4 +1,4 @@
-"""Sums and statistics of norms by compiled loops, see `fnn.kernels.loops`: one pass where XLA makes several.
+"""Layer norm by compiled loops, see `fnn.kernels.loops`: each row is worked on while it lies in the cache.
 
 Arrays come as rows of channels in float32; what is (..., C) elsewhere is (R, C) here.
 """
@@ -54,12 +54,6 @@ def normalise_back(
     return call(plan, _normalise_back, partial(_fold, _normalise_back), x, mean, inv, scale, dy)
 
 
-def column_sums(x: jax.Array, dy: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """x, dy (R, C), mean (C,) -> the sums over rows of dy and of dy (x - mean), both (C,)."""
-    plan = partial(_plan, p.COLUMN_SUMS, "rrw", "ss", 0.0)
-    return call(plan, _column_sums, partial(_fold, _column_sums), x, dy, mean)
-
-
 def _normalise(epsilon: float, x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, ...]:
     mean = x.mean(1, keepdims=True)
     inv = lax.rsqrt(((x - mean) ** 2).mean(1, keepdims=True) + epsilon)
@@ -72,10 +66,6 @@ def _normalise_back(
     xhat, g = (x - mean) * inv, dy * scale
     m1, m2 = g.mean(1, keepdims=True), (g * xhat).mean(1, keepdims=True)
     return inv * (g - m1 - xhat * m2), (dy * xhat).sum(0), dy.sum(0)
-
-
-def _column_sums(x: jax.Array, dy: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return dy.sum(0), (dy * (x - mean)).sum(0)
 
 
 def _fold(plain: Any, args: tuple[Any, ...], mapped: tuple[bool, ...]) -> Any:

@@ -47,7 +47,7 @@ def normalise(
     return affine(wide, mean, lax.rsqrt(var + epsilon), scale, offset).astype(x.dtype), mean, var
 
 
-def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Names = (), sums=None):
+def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Names = ()):
     """dx, dscale and doffset by the formula above, all wide.
 
     Args:
@@ -55,15 +55,13 @@ def normalise_bwd(x, mean, inv, scale, dy, axes: Axes, constant: Axes, names: Na
       dy: cotangent of y.
       axes: A, the statistics axes; over the mesh axes `names` too.
       constant: B, the leading axes that scale and offset do not have.
-      sums: those of dy and of dy (x - mean) over the axes in both, if they are known.
     """
     x, dy = widen(x), widen(dy)
     mean, inv = beside(mean, x), beside(inv, x)
     # The other way round than in the forward pass: else XLA would keep that pass's x - mean alive for this one.
     below = mean - x
     both = tuple(a for a in axes if a in constant)
-    s1, s2 = (dy.sum(both), -(dy * below).sum(both)) if sums is None else sums
-    s1, s2 = jnp.expand_dims(s1, both), jnp.expand_dims(s2, both) * inv
+    s1, s2 = dy.sum(both, keepdims=True), (dy * below).sum(both, keepdims=True) * -inv
 
     only_b = tuple(b for b in constant if b not in axes)
     doffset, dscale = (s.sum(only_b, keepdims=True).squeeze(constant) for s in (s1, s2))
