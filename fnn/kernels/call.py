@@ -6,6 +6,7 @@ derivatives                                those of the plain form
 vmap                                       one batch where the kernel's maker can fold it, else one after another
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from functools import partial
@@ -18,10 +19,27 @@ from jax import lax
 from jax.interpreters import ad, batching, mlir
 
 from fnn.core.mapped import slope_of
-from fnn.kernels.library import TARGET
+from fnn.kernels.library import TARGET, kernels
 from fnn.kernels.plan import Plan
 
-Form = Callable[..., Any]  # hashable: a function or a partial of one with hashable arguments
+Form = Callable[..., Any]  # hashable: a function, or a Bound
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A function with its first arguments; unlike a partial, equal to another of the same."""
+
+    function: Callable[..., Any]
+    first: tuple[Any, ...]
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function returns for all arguments."""
+        return self.function(*self.first, *args)
+
+
+def bound(function: Callable[..., Any], *first: Any) -> Bound:
+    """The function with its first arguments, which must be hashable: then what was compiled for it is found again."""
+    return Bound(function, first)
 
 
 def call(plan: Callable[..., Plan], plain: Form, fold: Form | None, *args: jax.Array) -> Any:
@@ -43,9 +61,14 @@ def _listed(plain: Form, *args: Any) -> list[Any]:
     return list(came) if isinstance(came, tuple) else [came]
 
 
-def _run(*args: Any, **options: Any) -> Any:
+def _run(*args: Any, plan: Any, plain: Form, fold: Any) -> Any:
     with jax.disable_jit(False):  # nothing but a program can call a kernel
-        return jax.jit(partial(_kernel().bind, **options))(*args)
+        return _compiled(plan, plain, fold, *args)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _compiled(plan: Any, plain: Form, fold: Any, *args: Any) -> Any:
+    return _kernel().bind(*args, plan=plan, plain=plain, fold=fold)
 
 
 def _abstract(*args: Any, plan: Any, plain: Form, fold: Any) -> Any:
@@ -83,7 +106,8 @@ def _lower(ctx: Any, *args: Any, plan: Any, plain: Form, fold: Any) -> Any:
     """The kernel in the programs of this process alone."""
     if getattr(ctx.module_context.lowering_parameters, "for_export", True):
         return _lower_plain(ctx, *args, plan=plan, plain=plain, fold=fold)
-    words = plan(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in)).words()
+    wanted = plan(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in))
+    words = dataclasses.replace(wanted, slices=max(1, kernels().threads)).words()  # XLA's pool may have more
     return jax.ffi.ffi_lowering(TARGET)(ctx, *args, plan=np.asarray(words))
 
 

@@ -14,7 +14,7 @@ _FRAME = 22
 _EXTENSION, _API, _CONTEXT, _ARGUMENTS, _RESULTS, _ATTRIBUTES = 1, 2, 3, 5, 10, 15
 _COUNT, _ITEMS, _ATTRIBUTE = 2, 4, 5
 _DATA = 3  # the address, in a buffer
-_VERSION, _ERROR_CREATE, _SCHEDULE, _THREADS = 4, 6, 17, 18
+_VERSION, _ERROR_CREATE, _ERROR_DESTROY, _SCHEDULE, _THREADS = 4, 6, 8, 17, 18
 _METADATA = 1  # type of the extension that asks for the version
 _INTERNAL = 13  # code of XLA's error INTERNAL
 
@@ -27,7 +27,7 @@ _STATUS = (
     "no further implementation",
     "runtime error",
 )
-_WORDS = [f"oneDNN, status {i}: {words}".encode() for i, words in enumerate((*_STATUS, "unknown"))]
+_WORDS = [*(f"oneDNN, status {i}: {words}".encode() for i, words in enumerate(_STATUS)), b"oneDNN, unknown status"]
 _MESSAGES = np.frombuffer(b"".join(words.ljust(64, b"\0") for words in _WORDS), np.uint8).reshape(-1, 64).copy()
 
 
@@ -67,13 +67,23 @@ def attribute(frame):
 
 
 @njit
+def _drop(api, error):
+    """Give back an error of XLA's, which belongs to who was told it; 0 is none."""
+    if error:
+        block = allocate(3 * WORD)
+        put(block, (3 * WORD, 0, error))
+        call(word(api, _ERROR_DESTROY), block)
+        free(block)
+
+
+@njit
 def threads(frame):
     """How many threads XLA's pool has."""
     own = words(frame, _FRAME)
     block = allocate(8 * WORD)
     put(block, (4 * WORD, 0, own[_CONTEXT], block + 4 * WORD, 1))
-    call(word(own[_API], _THREADS), block)
-    found = word(block, 4)
+    _drop(own[_API], call(word(own[_API], _THREADS), block))
+    found = word(block, 4)  # 1 as before where there is no pool
     free(block)
     return found
 
@@ -85,6 +95,7 @@ def schedule(frame, task, argument):
     block = allocate(8 * WORD)
     put(block, (5 * WORD, 0, own[_CONTEXT], task, argument))
     refused = call(word(own[_API], _SCHEDULE), block)
+    _drop(own[_API], refused)
     free(block)
     return refused == 0
 

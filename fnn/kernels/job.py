@@ -1,8 +1,8 @@
 """One call of a kernel: slices of the batch that the threads of XLA's pool claim, one after another.
 
 The thread on which XLA calls works too, and waits only for slices that another has claimed, so it needs nobody: a pool
-without a free thread, or without threads, delays nothing. A task that comes late finds nothing left and goes. Memory of
-the job is given back by whoever leaves last.
+without a free thread, or without threads, delays nothing. A task that comes late finds nothing left and goes: so the
+words of a job are given back by whoever leaves last.
 
 Primitives are made and run with one OpenMP thread, which each worker sets for itself and sets back.
 """
@@ -53,14 +53,19 @@ def _claim(n):
 
 
 @njit
+def _give_back(block, place):
+    """Give back what `_claim` gave."""
+    if place:
+        exchange(place, 1, 0)
+    else:
+        free(block)
+
+
+@njit
 def _leave(job):
-    """One user of a job less; the last gives its memory back."""
+    """One user of a job less; the last gives its words back."""
     if add(job + s.LEFT * WORD, -1) == 1:
-        slot = word(job, s.SLOT)
-        if slot:
-            exchange(slot, 1, 0)
-        else:
-            free(job)
+        free(job)
 
 
 @njit
@@ -98,40 +103,50 @@ def _finish(frame_at, job, tickets, helpers):
 
 
 @njit
+def _run(frame_at, job, count, threads):
+    """Run the slices of a job, then add their sums; a status."""
+    own = words(job, s.HEAD)
+    plan, sums = own[s.PLAN], False
+    for k in range(word(plan, p.MEMORIES)):
+        asked = prim.asked(plan, k)
+        own[s.BUFFERS + asked[p.BUFFER]] = frame.buffer(frame_at, asked[p.BUFFER])
+        sums |= asked[p.ROLE] == p.PARTIAL
+    status = s.copy_in(job)
+    if status == 0:
+        _finish(frame_at, job, count, min(threads, count) - 1)
+        status = take(job + s.STATUS * WORD)
+    if status == 0 and sums and count > 1:
+        _finish(frame_at, job, count + threads, threads - 1)
+    return status
+
+
+@njit
 def _call(frame_at):
+    """Run what the frame asks for; a status."""
     plan, length = frame.attribute(frame_at)
     head = words(plan, p.HEAD)
-    batch, threads = head[p.BATCH], max(1, frame.threads(frame_at))
-    chunk = -(-batch // max(1, min(batch, threads, head[p.SLICES])))
+    batch, threads = head[p.BATCH], max(1, min(frame.threads(frame_at), head[p.SLICES]))
+    chunk = -(-batch // min(batch, threads))
     count = -(-batch // chunk)
     first = prim.record_for(plan, length, chunk)
     rest = batch - (count - 1) * chunk
     last = first if rest == chunk else prim.record_for(plan, length, rest)
     status = max(word(first, prim.STATUS), word(last, prim.STATUS))
     if status == 0:
-        job, slot = _claim(s.lay_out(0, plan, count, first, last))
-        if job == 0:
-            if slot:
-                exchange(slot, 1, 0)
-            return 1
-        clear(job, 2 * s.HEAD)
-        own = words(job, s.HEAD)
-        own[s.LEFT], own[s.PLAN], own[s.COUNT], own[s.CHUNK], own[s.SLOT] = 1, plan, count, chunk, slot
-        own[s.ENGINE] = prim.engine()
-        own[s.SUMS], own[s.FIRST_RECORD], own[s.LAST_RECORD] = threads, first, last
-        s.lay_out(job, plan, count, first, last)
-        sums = False
-        for k in range(head[p.MEMORIES]):
-            asked = words(plan + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
-            own[s.BUFFERS + asked[p.BUFFER]] = frame.buffer(frame_at, asked[p.BUFFER])
-            sums |= asked[p.ROLE] == p.PARTIAL
-        status = s.copy_in(job)
-        if status == 0:
-            _finish(frame_at, job, count, min(threads, count) - 1)
-            status = take(job + s.STATUS * WORD)
-        if status == 0 and sums and count > 1:
-            _finish(frame_at, job, count + threads, threads - 1)
-        _leave(job)
+        job = allocate(s.HEAD * WORD)
+        areas, place = _claim(s.lay_out(0, 0, plan, count, first, last))
+        if job and areas:
+            clear(job, 2 * s.HEAD)
+            own = words(job, s.HEAD)
+            own[s.LEFT], own[s.PLAN], own[s.COUNT], own[s.CHUNK], own[s.SUMS] = 1, plan, count, chunk, threads
+            own[s.ENGINE], own[s.FIRST_RECORD], own[s.LAST_RECORD] = prim.engine(), first, last
+            s.lay_out(job, areas, plan, count, first, last)
+            status = _run(frame_at, job, count, threads)
+            _leave(job)
+        else:
+            free(job)
+            status = 1
+        _give_back(areas, place)
     prim.release(first)
     if last != first:
         prim.release(last)

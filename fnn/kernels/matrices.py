@@ -1,6 +1,5 @@
 """Matrix products as oneDNN computes them: slices of the first matrix's rows, each times the whole second."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import jax
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 from fnn.kernels import plan as p
-from fnn.kernels.call import call
+from fnn.kernels.call import bound, call
 from fnn.kernels.library import computes
 from fnn.kernels.plan import Memory, Plan
 
@@ -21,7 +20,7 @@ def fits(a: jax.Array, b: jax.Array) -> bool:
 
 def times(a: jax.Array, b: jax.Array, *, across: tuple[int, int] = (1, 0)) -> jax.Array:
     """The product of two matrices, summed over one axis of each; the others are rows and columns of the result."""
-    return call(partial(_plan, across), partial(_plain, across), partial(_fold, across), a, b)
+    return call(bound(_plan, across), bound(_plain, across), bound(_fold, across), a, b)
 
 
 def _plain(across: tuple[int, int], a: jax.Array, b: jax.Array) -> jax.Array:
@@ -31,9 +30,9 @@ def _plain(across: tuple[int, int], a: jax.Array, b: jax.Array) -> jax.Array:
 def _fold(across: tuple[int, int], args: tuple[Any, Any], mapped: tuple[bool, bool]) -> jax.Array:
     """Members that share the second matrix are more rows of the first; otherwise XLA's products in batches."""
     a, b = args
-    if mapped == (True, False) and across[0] == 1:
+    if mapped == (True, False) and across[0] == 1 and a.shape[0]:
         return times(a.reshape(-1, a.shape[-1]), b, across=across).reshape(*a.shape[:2], -1)
-    return jax.vmap(partial(_plain, across), tuple(0 if m else None for m in mapped))(a, b)
+    return jax.vmap(bound(_plain, across), tuple(0 if m else None for m in mapped))(a, b)
 
 
 def _plan(across: tuple[int, int], a: Any, b: Any) -> Plan:

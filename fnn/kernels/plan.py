@@ -23,12 +23,12 @@ MEMORY = 20
 
 CONVOLUTION, CONVOLUTION_INPUT, CONVOLUTION_KERNEL, MATRICES = 1, 2, 3, 4
 NORMALISE, NORMALISE_BACK = 64, 65  # loops of our own
-SOURCE, KERNEL, BIAS, RESULT = 1, 33, 41, 17  # DNNL_ARG_SRC, WEIGHTS, BIAS, DST
-SOURCE_GRADIENT, KERNEL_GRADIENT, BIAS_GRADIENT, RESULT_GRADIENT = 129, 161, 169, 145
+SOURCE, KERNEL, RESULT = 1, 33, 17  # DNNL_ARG_SRC, WEIGHTS, DST
+SOURCE_GRADIENT, KERNEL_GRADIENT, RESULT_GRADIENT = 129, 161, 145
 WHOLE, SLICED, PARTIAL = 0, 1, 2  # the same for all slices; a part each; a result each, which are added
 
-DTYPES = {"float16": 1, "bfloat16": 2, "float32": 3}
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+DTYPES = {"bfloat16": 2, "float32": 3}
+BYTES = {"bfloat16": 2, "float32": 4}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Plan:
       kind: of the primitive, as above.
       algorithm: oneDNN's number.
       batch: the examples of the sliced memories.
-      slices: at most so many; 1 where cutting the batch is not worth it.
+      slices: at most so many.
       epsilon: of a norm; its word is that of the float64.
     """
 

@@ -37,6 +37,12 @@ def memory_of(record, i):
 
 
 @njit
+def asked(plan, i):
+    """The words of a plan for its memory i."""
+    return words(plan + (p.HEAD + i * p.MEMORY) * WORD, p.MEMORY)
+
+
+@njit
 def record_for(plan, length, n):
     """The record of a plan of so many words for slices of n examples."""
     key = words(plan, length)
@@ -53,6 +59,7 @@ def record_for(plan, length, n):
             words(made, HEAD)[KEPT] = 1
             if exchange(place, 0, made):
                 return made
+            words(made, HEAD)[KEPT] = 0
             found = take(place)
         if _is_for(found, key, length, n):
             if made:
@@ -100,7 +107,7 @@ def _make(plan, length, n):
     if head[STATUS] == 0:
         head[STATUS] = _describe(plan, record, attributes, block)
     if head[STATUS] == 0:
-        head[STATUS] = _finish(plan, record, word(block, 0), attributes, block + WORD)
+        head[STATUS] = _complete(plan, record, word(block, 0), attributes, block + WORD)
         dnnl.describe_destroy(word(block, 0))
     dnnl.attributes_destroy(attributes)
     free(block)
@@ -142,7 +149,7 @@ def _layouts(plan, n, i, into, block):
 def _wanted(plan, record, argument):
     """The layout to ask for of an argument of the primitive; 0 where it has none."""
     for i in range(word(plan, p.MEMORIES)):
-        if word(plan + (p.HEAD + i * p.MEMORY) * WORD, p.ARGUMENT) == argument:
+        if asked(plan, i)[p.ARGUMENT] == argument:
             return memory_of(record, i)[WANTED]
     return 0
 
@@ -159,11 +166,11 @@ def _describe(plan, record, attributes, into):
         a, b, c = _wanted(plan, record, p.SOURCE), _wanted(plan, record, p.KERNEL), _wanted(plan, record, p.RESULT)
         return dnnl.matrices(into, cpu, a, b, 0, c, attributes)
     if kind == p.CONVOLUTION or kind == p.CONVOLUTION_INPUT:
-        kernel, bias = _wanted(plan, record, p.KERNEL), _wanted(plan, record, p.BIAS)
+        kernel = _wanted(plan, record, p.KERNEL)
         if kind == p.CONVOLUTION:
             x, y = _wanted(plan, record, p.SOURCE), _wanted(plan, record, p.RESULT)
             return dnnl.convolution(
-                into, cpu, dnnl.TRAINING, algorithm, x, kernel, bias, y, stride, dilation, low, high, attributes
+                into, cpu, dnnl.TRAINING, algorithm, x, kernel, 0, y, stride, dilation, low, high, attributes
             )
         dx, dy = _wanted(plan, record, p.SOURCE_GRADIENT), _wanted(plan, record, p.RESULT_GRADIENT)
         hint = _hint(into, cpu, algorithm, dx, kernel, dy, stride, dilation, low, high)
@@ -213,7 +220,7 @@ def _hint(into, cpu, algorithm, x, kernel, y, stride, dilation, low, high):
 
 
 @njit
-def _finish(plan, record, description, attributes, into):
+def _complete(plan, record, description, attributes, into):
     """The primitive, its scratchpad, the layouts that oneDNN chose and the copies to and from them; a status."""
     head = words(record, HEAD)
     status = dnnl.create(into, description)
@@ -225,22 +232,20 @@ def _finish(plan, record, description, attributes, into):
     head[SCRATCH] = dnnl.layout_bytes(head[SCRATCH_LAYOUT])
     for i in range(word(plan, p.MEMORIES)):
         memory = memory_of(record, i)
-        asked = words(plan + (p.HEAD + i * p.MEMORY) * WORD, p.MEMORY)
+        own = asked(plan, i)
         dnnl.layout_destroy(memory[WANTED])
-        dnnl.layout_copy(into, dnnl.layout_of(description, dnnl.EXECUTION, asked[p.ARGUMENT]))
+        dnnl.layout_copy(into, dnnl.layout_of(description, dnnl.EXECUTION, own[p.ARGUMENT]))
         memory[WANTED] = word(into, 0)
         memory[BYTES] = dnnl.layout_bytes(memory[WANTED])
         if dnnl.layout_equal(memory[OWN], memory[WANTED]) == 0:
-            back = asked[p.ROLE] == p.PARTIAL
+            back = own[p.ROLE] == p.PARTIAL
             first, second = (memory[WANTED], memory[OWN]) if back else (memory[OWN], memory[WANTED])
             status = dnnl.reorder(into, first, engine(), second, engine(), attributes)
             if status:
                 return status
             copying = word(into, 0)
             scratch = dnnl.layout_bytes(dnnl.layout_of(copying, dnnl.SCRATCHPAD, 0))
-            if scratch:  # none of oneDNN's copies between float layouts has one
-                return 3
-            status = dnnl.create(into, copying)
+            status = 3 if scratch else dnnl.create(into, copying)  # none of oneDNN's copies of floats has one
             dnnl.describe_destroy(copying)
             if status:
                 return status

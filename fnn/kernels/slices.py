@@ -1,31 +1,32 @@
 """A job's memory, and what is done with one slice of it: the primitive, copies in front and behind, and sums.
 
-A job is what one call of a kernel shares among threads: words at an address, see below, with copies, sums and
-scratchpads behind them.
+A job is what one call of a kernel shares among threads: words at an address, see below. Copies, sums and scratchpads
+lie elsewhere, as they are needed no more once all slices are done.
 """
 
 from fnn.kernels import dnnl, loops
 from fnn.kernels import plan as p
 from fnn.kernels import primitive as prim
-from fnn.kernels.memory import WORD, allocate, floats, free, njit, rounded, word, words
+from fnn.kernels.memory import WORD, allocate, clear, floats, free, njit, rounded, word, words
 
 # Words of a job: what threads share, then what they read.
 NEXT, LIMIT, DONE, LEFT, STATUS = range(5)
-PLAN, COUNT, CHUNK, SLOT, SUMS, FIRST_RECORD, LAST_RECORD, SCRATCH, ENGINE = range(8, 17)
+PLAN, COUNT, CHUNK, SUMS, FIRST_RECORD, LAST_RECORD, SCRATCH, ENGINE = range(8, 16)
 BUFFERS = 20  # their addresses
 AREAS = 32  # two a memory: copies for the first and the last record, or sums as oneDNN and as the plan has them
-HEAD = 64  # before the areas themselves
+HEAD = 64
 
 
 @njit
 def _execute(engine, primitive, n, pairs):
     block = allocate(WORD)
-    dnnl.stream_create(block, engine, 1)
+    status = dnnl.stream_create(block, engine, 1)
     stream = word(block, 0)
     free(block)
-    status = dnnl.execute(primitive, stream, n, pairs)
-    status = max(status, dnnl.stream_wait(stream))
-    dnnl.stream_destroy(stream)
+    if status == 0:
+        status = dnnl.execute(primitive, stream, n, pairs)
+        status = max(status, dnnl.stream_wait(stream))
+        dnnl.stream_destroy(stream)
     return status
 
 
@@ -36,8 +37,9 @@ def _run(engine, record, plan, scratch, addresses, block):
     count = head[prim.MEMORIES]
     status, n = 0, count
     pairs = words(block, 2 * count + 2)
+    clear(block, 2 * (2 * count + 2))
     for k in range(count):
-        pairs[2 * k] = word(plan + (p.HEAD + k * p.MEMORY) * WORD, p.ARGUMENT)
+        pairs[2 * k] = prim.asked(plan, k)[p.ARGUMENT]
         made = dnnl.memory_create(
             block + (2 * k + 1) * WORD, prim.memory_of(record, k)[prim.WANTED], engine, word(addresses, k)
         )
@@ -57,6 +59,7 @@ def _run(engine, record, plan, scratch, addresses, block):
 def _copy(engine, memory, source, target, back, block):
     """Copy between the two layouts of a memory, into the one that oneDNN wants, or back; a status."""
     pairs = words(block, 4)
+    clear(block, 2 * 4)
     pairs[0], pairs[2] = dnnl.FROM, dnnl.TO
     first, second = memory[prim.OWN], memory[prim.WANTED]
     if back:
@@ -77,10 +80,19 @@ def _scratch(head):
 
 
 @njit
+def _copied(first, last, k):
+    """The bytes to leave for a copy of memory k, as the one of two records wants it that wants more; 0 if none does."""
+    ours, theirs = prim.memory_of(first, k), prim.memory_of(last, k)
+    if ours[prim.COPY] == 0 and theirs[prim.COPY] == 0:
+        return 0
+    return rounded(max(ours[prim.BYTES], theirs[prim.BYTES]))
+
+
+@njit
 def _own_sum(job, i, k):
     """Where slice i leaves its sum k as the plan has it: the first where the result belongs."""
     head = words(job, HEAD)
-    asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
+    asked = prim.asked(head[PLAN], k)
     size = rounded(asked[p.COUNT] * asked[p.ITEM])
     return head[BUFFERS + asked[p.BUFFER]] if i == 0 else head[AREAS + 2 * k + 1] + (i - 1) * size
 
@@ -89,7 +101,7 @@ def _own_sum(job, i, k):
 def _address(job, i, last, k):
     """Where slice i has memory k."""
     head = words(job, HEAD)
-    asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
+    asked = prim.asked(head[PLAN], k)
     memory = prim.memory_of(head[LAST_RECORD] if last else head[FIRST_RECORD], k)
     buffer = head[BUFFERS + asked[p.BUFFER]]
     if asked[p.ROLE] == p.SLICED:
@@ -97,7 +109,8 @@ def _address(job, i, last, k):
     if asked[p.ROLE] == p.WHOLE:
         other = last and head[FIRST_RECORD] != head[LAST_RECORD]
         return head[AREAS + 2 * k + other] if memory[prim.COPY] else buffer
-    return head[AREAS + 2 * k] + i * rounded(memory[prim.BYTES]) if memory[prim.COPY] else _own_sum(job, i, k)
+    size = _copied(head[FIRST_RECORD], head[LAST_RECORD], k)
+    return head[AREAS + 2 * k] + i * size if memory[prim.COPY] else _own_sum(job, i, k)
 
 
 @njit
@@ -116,7 +129,7 @@ def run_slice(job, i):
     else:
         status = _run(head[ENGINE], record, head[PLAN], head[SCRATCH] + i * _scratch(head), given, behind)
     for k in range(count):
-        asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
+        asked = prim.asked(head[PLAN], k)
         memory = prim.memory_of(record, k)
         if status == 0 and asked[p.ROLE] == p.PARTIAL and memory[prim.COPY]:
             status = _copy(head[ENGINE], memory, word(given, k), _own_sum(job, i, k), True, behind)
@@ -129,7 +142,7 @@ def add_sums(job, part):
     """Add what the slices left, one part of the numbers of each."""
     head = words(job, HEAD)
     for k in range(word(head[PLAN], p.MEMORIES)):
-        asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
+        asked = prim.asked(head[PLAN], k)
         if asked[p.ROLE] == p.PARTIAL:
             n = asked[p.COUNT]
             step = (n + head[SUMS] - 1) // head[SUMS]
@@ -142,23 +155,23 @@ def add_sums(job, part):
 
 
 @njit
-def lay_out(job, plan, count, first, last):
-    """Lay out copies, sums and scratchpads behind a job's head, or with job 0 measure them: the bytes in all."""
-    at = HEAD * WORD
+def lay_out(job, areas, plan, count, first, last):
+    """Lay out copies, sums and scratchpads from an address on, or with job 0 measure them: the bytes in all."""
+    at = 0
     for k in range(word(plan, p.MEMORIES)):
-        asked = words(plan + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
-        ours, theirs = prim.memory_of(first, k), prim.memory_of(last, k)
-        one, two = 0, 0
-        if asked[p.ROLE] == p.WHOLE and ours[prim.COPY]:
-            one, two = rounded(ours[prim.BYTES]), rounded(theirs[prim.BYTES]) if first != last else 0
+        asked = prim.asked(plan, k)
+        one, two = 0, 0  # bytes of the two areas of memory k
+        if asked[p.ROLE] == p.WHOLE:
+            one = _copied(first, last, k)
+            two = one if first != last else 0
         if asked[p.ROLE] == p.PARTIAL:
-            one = count * rounded(max(ours[prim.BYTES], theirs[prim.BYTES])) if ours[prim.COPY] else 0
+            one = count * _copied(first, last, k)
             two = (count - 1) * rounded(asked[p.COUNT] * asked[p.ITEM])
         if job:
-            words(job, HEAD)[AREAS + 2 * k], words(job, HEAD)[AREAS + 2 * k + 1] = job + at, job + at + one
+            words(job, HEAD)[AREAS + 2 * k], words(job, HEAD)[AREAS + 2 * k + 1] = areas + at, areas + at + one
         at += one + two
     if job:
-        words(job, HEAD)[SCRATCH] = job + at
+        words(job, HEAD)[SCRATCH] = areas + at
     a, b = word(first, prim.SCRATCH), word(last, prim.SCRATCH)
     return at + count * max(rounded(a), rounded(b))
 
@@ -170,7 +183,7 @@ def copy_in(job):
     status = 0
     block = allocate(4 * WORD)
     for k in range(word(head[PLAN], p.MEMORIES)):
-        asked = words(head[PLAN] + (p.HEAD + k * p.MEMORY) * WORD, p.MEMORY)
+        asked = prim.asked(head[PLAN], k)
         for other in range(2):
             record = head[LAST_RECORD] if other else head[FIRST_RECORD]
             memory = prim.memory_of(record, k)

@@ -1,6 +1,8 @@
 """oneDNN's convolutions against the plain ones, alone and inside every transformation."""
 
+import contextlib
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 import fnn
 from fnn.kernels import matrices
-from fnn.kernels.call import call
+from fnn.kernels.call import _compiled, call
 from fnn.kernels.library import TARGET, Kernels, computes, lacking
 from fnn.ops.convolution import direct, onednn, tables
 from fnn.ops.convolution.spec import ConvSpec
@@ -116,8 +118,10 @@ def test_dense_takes_it_where_it_won():
 
 @needs_kernels
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])
-def test_batches_that_slices_do_not_divide(batch):
-    assert_products(SPEC, integers(0, (batch, 6, 5, 4)), W)
+@pytest.mark.parametrize(("c", "k"), [(4, 6), (16, 40), (64, 32)])
+def test_batches_that_slices_do_not_divide(batch, c, k):
+    """The last slice has a primitive, layouts and copies of its own."""
+    assert_products(SPEC, integers(0, (batch, 6, 5, c)), integers(1, (3, 3, c, k)))
 
 
 def without_jit(f):
@@ -156,6 +160,40 @@ def test_transformations(name):
 
 
 @needs_kernels
+def test_members_that_share_the_kernel_are_one_call():
+    many = jnp.stack([X, X + 1])
+    text = jax.jit(jax.vmap(functools.partial(onednn.forward, SPEC), (0, None))).lower(many, W).as_text()
+    assert text.count(TARGET) == 1
+    assert "while" not in text
+
+
+@needs_kernels
+@pytest.mark.parametrize("members", [0, 2])
+def test_gradients_of_members(members):
+    """Kernel gradients one after another, input gradients as one batch."""
+    many, dy = integers(4, (members, *X.shape)), integers(5, (members, *onednn.forward(SPEC, X, W).shape))
+
+    def products(form):
+        slopes = jax.grad(lambda x, w: (form.forward(SPEC, x, w) ** 2).sum(), (0, 1))
+        return (
+            jax.vmap(slopes, (0, None))(many, W),
+            jax.vmap(lambda dy: form.input_gradient(SPEC, dy, W))(dy),
+            jax.vmap(lambda x, dy: form.kernel_gradient(SPEC, x, dy, w=W))(many, dy),
+        )
+
+    assert_same(products(onednn), products(direct))
+
+
+@needs_kernels
+def test_outside_jit_a_kernel_is_compiled_once():
+    run = functools.partial(onednn.forward, SPEC)
+    jax.block_until_ready(run(X, W))
+    known = _compiled._cache_size()
+    jax.block_until_ready([run(X + i, W) for i in range(3)])
+    assert _compiled._cache_size() == known
+
+
+@needs_kernels
 def test_inside_shard_map_on_all_devices():
     n = jax.device_count()
     mesh = jax.make_mesh((n,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -187,7 +225,7 @@ def test_an_exported_program_is_the_plain_one():
 @needs_kernels
 def test_what_oneDNN_cannot_make_is_an_error_of_xla():  # noqa: N802
     def impossible(x, w):
-        plan = onednn._plan(1, SPEC, ("x", "w"), "y", x, w)
+        plan = onednn._plan(1, SPEC, ("x", "w"), "y", None, x, w)
         return plan.__class__(**{**vars(plan), "stride": (5, 5)})
 
     program = jax.jit(lambda x, w: call(impossible, functools.partial(direct.forward, SPEC), None, x, w))
@@ -198,9 +236,11 @@ def test_what_oneDNN_cannot_make_is_an_error_of_xla():  # noqa: N802
 
 @needs_kernels
 def test_more_steps_in_flight_than_threads():
-    step = jax.jit(
-        lambda x, w: jax.lax.scan(lambda c, _: (onednn.forward(SPEC, c, w)[..., :4] % 7, None), x, length=20)[0]
-    )
+    def inner(c, w):
+        dw = onednn.kernel_gradient(SPEC, c, onednn.forward(SPEC, c, w), w=w) % 5
+        return onednn.forward(SPEC, c, dw)[..., :4] % 7
+
+    step = jax.jit(lambda x, w: jax.lax.scan(lambda c, _: (inner(c, w), None), x, length=20)[0])
     want, wrong = step(X, W), []
 
     def run():
@@ -212,15 +252,18 @@ def test_more_steps_in_flight_than_threads():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
     assert not wrong
+
+
+def environment_of(more):
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"} | more
 
 
 def in_a_process(code, **environment):
     """What a fresh Python prints."""
-    import os
-
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"} | environment
+    env = environment_of(environment)
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -254,6 +297,26 @@ def test_a_fresh_process_has_the_same_program_from_the_cache(before, tmp_path):
     assert len(list(tmp_path.iterdir())) == kept
     plain = in_a_process(code, FNN_ONEDNN="none")
     assert plain.splitlines()[:2] == ["0", first.splitlines()[1]]
+
+
+@needs_kernels
+@pytest.mark.long
+def test_killed_at_any_time_it_starts_again(tmp_path):
+    """The handler's code and the programs are kept on disk; a process may die while it writes them."""
+    cache = {
+        "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    code = TRAINING.format(before="")
+    for seconds in (3, 6, 9, 12, 15, 18):
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment_of(cache), stdout=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.kill()
+        process.wait()
+    assert in_a_process(code, **cache).splitlines()[1] == in_a_process(code, FNN_ONEDNN="none").splitlines()[1]
 
 
 def test_nothing_is_loaded_before_a_trace_that_may_use_it():

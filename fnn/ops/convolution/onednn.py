@@ -4,7 +4,6 @@ oneDNN counts axes (N, C, *spatial) and kernels (groups, K/groups, C/groups, *wi
 channels stay last. It asks for kernels in blocks of channels; copies into and out of them happen inside the call.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from fnn.core.dtypes import wide_dtype, widen
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 from fnn.kernels import plan as p
-from fnn.kernels.call import call
+from fnn.kernels.call import bound, call
 from fnn.kernels.library import computes
 from fnn.kernels.plan import Memory, Plan, dense
 from fnn.ops.convolution import direct
@@ -34,21 +33,21 @@ def fits(spec: ConvSpec, x: jax.Array, w: jax.Array) -> bool:
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve x with w."""
-    plan = partial(_plan, p.CONVOLUTION, spec, ("x", "w"), "y")
-    return call(plan, partial(direct.forward, spec), partial(_fold, forward, spec), x, w)
+    plan = bound(_plan, p.CONVOLUTION, spec, ("x", "w"), "y", None)
+    return call(plan, bound(direct.forward, spec), bound(_fold, forward, spec), x, w)
 
 
 def input_gradient(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Spread dy over what each output read."""
-    plan = partial(_plan, p.CONVOLUTION_INPUT, spec, ("y", "w"), "x")
-    return call(plan, partial(direct.input_gradient, spec), partial(_fold, input_gradient, spec), dy, w)
+    plan = bound(_plan, p.CONVOLUTION_INPUT, spec, ("y", "w"), "x", None)
+    return call(plan, bound(direct.input_gradient, spec), bound(_fold, input_gradient, spec), dy, w)
 
 
 def kernel_gradient(spec: ConvSpec, x: jax.Array, dy: jax.Array, *, w: jax.Array) -> jax.Array:
     """Sum over batch and positions: each slice of the batch leaves a sum of its own, and these are added, wide."""
     like = jax.ShapeDtypeStruct(w.shape, w.dtype)
-    plan = partial(_plan, p.CONVOLUTION_KERNEL, spec, ("x", "y"), "w", w=like)
-    return call(plan, partial(_plain_kernel_gradient, spec, like), None, x, dy).astype(w.dtype)
+    plan = bound(_plan, p.CONVOLUTION_KERNEL, spec, ("x", "y"), "w", like)
+    return call(plan, bound(_plain_kernel_gradient, spec, like), None, x, dy).astype(w.dtype)
 
 
 def _plain_kernel_gradient(spec: ConvSpec, w: Any, x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -58,13 +57,13 @@ def _plain_kernel_gradient(spec: ConvSpec, w: Any, x: jax.Array, dy: jax.Array) 
 def _fold(product: Any, spec: ConvSpec, args: tuple[Any, Any], mapped: tuple[bool, bool]) -> jax.Array | None:
     """Members that share the kernel are one batch."""
     a, w = args
-    if mapped != (True, False):
+    if mapped != (True, False) or a.shape[0] == 0:
         return None
     many = product(spec, a.reshape(-1, *a.shape[2:]), w)
     return many.reshape(a.shape[0], -1, *many.shape[1:])
 
 
-def _plan(kind: int, spec: ConvSpec, reads: tuple[str, str], makes: str, *args: Any, w: Any = None) -> Plan:
+def _plan(kind: int, spec: ConvSpec, reads: tuple[str, str], makes: str, w: Any, *args: Any) -> Plan:
     w = dict(zip(reads, args, strict=True)).get("w", w)
     axes = spec.axes(w)
     batch = args[0].shape[0]

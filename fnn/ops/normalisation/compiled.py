@@ -4,7 +4,6 @@ Arrays come as rows of channels in float32; what is (..., C) elsewhere is (R, C)
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from fnn.core.implementation import Implementation
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 from fnn.kernels import plan as p
-from fnn.kernels.call import call
+from fnn.kernels.call import bound, call
 from fnn.kernels.library import lacking
 from fnn.kernels.plan import Memory, Plan, dense
 
@@ -41,17 +40,16 @@ def rows_of(a: jax.Array) -> jax.Array:
 
 def normalise(epsilon: float, x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, ...]:
     """x (R, C), scale and offset (C,) -> y (R, C), mean (R, 1), inv (R, 1)."""
-    plan = partial(_plan, p.NORMALISE, "rww", "rvv", epsilon)
-    plain = partial(_normalise, epsilon)
-    return call(plan, plain, partial(_fold, plain), x, scale, offset)
+    plan, plain = bound(_plan, p.NORMALISE, "rww", "rvv", epsilon), bound(_normalise, epsilon)
+    return call(plan, plain, bound(_fold, plain), x, scale, offset)
 
 
 def normalise_back(
     x: jax.Array, mean: jax.Array, inv: jax.Array, scale: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, ...]:
     """x, dy (R, C), mean and inv (R, 1), scale (C,) -> dx (R, C), dscale and doffset (C,)."""
-    plan = partial(_plan, p.NORMALISE_BACK, "rvvwr", "rss", 0.0)
-    return call(plan, _normalise_back, partial(_fold, _normalise_back), x, mean, inv, scale, dy)
+    plan = bound(_plan, p.NORMALISE_BACK, "rvvwr", "rss", 0.0)
+    return call(plan, _normalise_back, bound(_fold, _normalise_back), x, mean, inv, scale, dy)
 
 
 def _normalise(epsilon: float, x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, ...]:
