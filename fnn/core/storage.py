@@ -180,9 +180,10 @@ def _is_marked(value: Any) -> bool:
 
 
 def _is_compiled(value: Any) -> bool:
-    """Whether an array of the program being lowered comes out of a compiled kernel, or a branch with one.
+    """Whether an array of the program being lowered comes out of a compiled kernel, or an operation with one inside.
 
-    XLA cannot compute it again inside what reads it, so it is stored.
+    XLA cannot compute it again inside what reads it, so it is stored. A kernel in a function that is called is not
+    seen: then what it made is copied once more.
     """
     owner = value.owner
     found = [getattr(owner, "operation", owner)]

@@ -116,7 +116,8 @@ def _onednn(run, when):
     return Implementation(name="onednn", run=run, when=when, fits=_fits, platform="cpu", missing=lacking)
 
 
-FEW, SMALL, MANY = 64, 1 << 20, 256  # examples; multiply-adds; examples
+# Examples; multiply-adds; examples: of thirteen shapes tried, with fewer XLA was about as fast.
+FEW, SMALL, MANY = 64, 1 << 20, 256
 FORWARD = Product(
     "forward",
     _onednn(lambda spec, x, kernel: _rows_times(x, kernel, (1, 0)), _narrow),
