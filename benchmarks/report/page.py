@@ -45,11 +45,10 @@ variants; bold is missed. Hand-written gradients should also be faster than fnn'
 temporary memory (no more, where there is neither pooling nor a norm), and compile no longer than the JAX peer at its
 defaults that compiles fastest. [Studies](studies.md) take apart steps that miss an aim, and time each convolution in
 every implementation, beside a matrix product of as many multiply-adds: what a step of nothing but convolutions would
-take in pure JAX. What would go below it are compiled kernels, which need not copy patches for a matrix product, nor
-store what lies between a convolution, its norm and its activation. Compiling takes longer because an implementation is
-several operations where XLA's own convolution is one, and XLA generates code for each of them, even where a layer
-repeats another; the last column has the steps after which faster steps have repaid it, against the JAX peer whose steps
-are fastest."""
+take in pure JAX. Compiling takes longer because an implementation is several operations where XLA's own convolution is
+one, and XLA generates code for each of them, even where a layer repeats another; the first program with compiled
+kernels of a fresh installation contains their handler's, too. The last column has the steps after which faster steps
+have repaid it, against the JAX peer whose steps are fastest."""
 
 
 def load(name: str, folder: Path = RESULTS) -> dict | None:

@@ -66,6 +66,9 @@ def mebibytes(program: Mapping | None) -> str:
     return ABSENT if temporary is None else f"{temporary / 2**20:.1f}"
 
 
+WITHOUT_KERNELS = "hand, XLA alone"  # the variant
+
+
 def find(record: Mapping, library: str, variant: str) -> Mapping | None:
     """A program that was timed, or None."""
     return best(record, [(library, variant)])
@@ -115,7 +118,8 @@ def name_of(program: Mapping | None) -> str | None:
 
 def summary(records: Iterable[Mapping]) -> str:
     """One row a network: fnn by hand against the best of each kind; of fnn's automatic forms the faster."""
-    head = ["network", "fnn hand, ms", "best fnn auto", "best JAX peer", "best with fnn's options", "best PyTorch"]
+    head = ["network", "fnn hand, ms", "XLA alone", "best fnn auto", "best JAX peer", "best with fnn's options"]
+    head.append("best PyTorch")
     rows = []
     for record in records:
         plain = best_of_peers(record)
@@ -125,6 +129,7 @@ def summary(records: Iterable[Mapping]) -> str:
             [
                 record.get("title", record["name"]),
                 milliseconds(find(record, "fnn", "hand")),
+                against(find(record, "fnn", WITHOUT_KERNELS), None),
                 against(best(record, AUTO), None),
                 against(plain, name_of(plain)),
                 against(tuned, name_of(tuned)),
@@ -135,11 +140,12 @@ def summary(records: Iterable[Mapping]) -> str:
 
 
 def short(records: Iterable[Mapping]) -> str:
-    """One row a network, against the best of three kinds."""
-    head = ["network", "fnn, ms a step", "`jax.grad` in fnn", "best JAX peer", "best PyTorch"]
+    """One row a network, against fnn without the extra `cpu` and the best of three kinds."""
+    head = ["network", "fnn, ms a step", "without `cpu`", "`jax.grad` in fnn", "best JAX peer", "best PyTorch"]
     rows = []
     for record in records:
-        rivals = (best(record, AUTO), best_of_peers(record), best_of_torch(record))
+        without = find(record, "fnn", WITHOUT_KERNELS)
+        rivals = (without, best(record, AUTO), best_of_peers(record), best_of_torch(record))
         own = milliseconds(find(record, "fnn", "hand"))
         rows.append([record.get("title", record["name"]), own, *(against(rival, None) for rival in rivals)])
     return table(head, rows)
