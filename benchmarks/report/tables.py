@@ -66,9 +66,6 @@ def mebibytes(program: Mapping | None) -> str:
     return ABSENT if temporary is None else f"{temporary / 2**20:.1f}"
 
 
-WITHOUT_KERNELS = "hand, XLA alone"  # the variant
-
-
 def find(record: Mapping, library: str, variant: str) -> Mapping | None:
     """A program that was timed, or None."""
     return best(record, [(library, variant)])
@@ -118,8 +115,8 @@ def name_of(program: Mapping | None) -> str | None:
 
 def summary(records: Iterable[Mapping]) -> str:
     """One row a network: fnn by hand against the best of each kind; of fnn's automatic forms the faster."""
-    head = ["network", "fnn hand, ms", "XLA alone", "best fnn auto", "best JAX peer", "best with fnn's options"]
-    head.append("best PyTorch")
+    head = ["network", "fnn hand, ms", "XLA alone", "best fnn auto"]
+    head += ["best JAX peer", "best with fnn's options", "best PyTorch"]
     rows = []
     for record in records:
         plain = best_of_peers(record)
@@ -129,7 +126,7 @@ def summary(records: Iterable[Mapping]) -> str:
             [
                 record.get("title", record["name"]),
                 milliseconds(find(record, "fnn", "hand")),
-                against(find(record, "fnn", WITHOUT_KERNELS), None),
+                against(find(record, "fnn", "hand, XLA alone"), None),
                 against(best(record, AUTO), None),
                 against(plain, name_of(plain)),
                 against(tuned, name_of(tuned)),
@@ -144,7 +141,7 @@ def short(records: Iterable[Mapping]) -> str:
     head = ["network", "fnn, ms a step", "without `cpu`", "`jax.grad` in fnn", "best JAX peer", "best PyTorch"]
     rows = []
     for record in records:
-        without = find(record, "fnn", WITHOUT_KERNELS)
+        without = find(record, "fnn", "hand, XLA alone")
         rivals = (without, best(record, AUTO), best_of_peers(record), best_of_torch(record))
         own = milliseconds(find(record, "fnn", "hand"))
         rows.append([record.get("title", record["name"]), own, *(against(rival, None) for rival in rivals)])

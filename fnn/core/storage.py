@@ -27,7 +27,7 @@ from fnn.core.errors import require, require_flag
 from fnn.core.placement import whole_batch
 from fnn.core.sizes import fixed
 
-KERNEL = "fnn_kernel"  # what programs call compiled CPU kernels, see `fnn.kernels`
+TARGET = "fnn_kernel"  # what programs call compiled CPU kernels, see `fnn.kernels`
 
 
 class Storage(NamedTuple):
@@ -190,7 +190,7 @@ def _is_compiled(value: Any) -> bool:
     while found:
         operation = found.pop()
         called = getattr(operation, "name", "") == "stablehlo.custom_call"
-        if called and KERNEL in str(operation.attributes["call_target_name"]):
+        if called and TARGET in str(operation.attributes["call_target_name"]):
             return True
         for region in getattr(operation, "regions", ()):
             found += [inner.operation for block in region for inner in block]

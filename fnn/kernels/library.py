@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from fnn.core.storage import KERNEL as TARGET
+from fnn.core.storage import TARGET
 
 VARIABLE = "FNN_ONEDNN"
 _WHEEL = "onednn-cpu-gomp"

@@ -1,4 +1,4 @@
-"""oneDNN's convolutions against the plain ones, alone and inside every transformation."""
+"""oneDNN's convolutions and matrix products against the plain ones, alone and inside every transformation."""
 
 import contextlib
 import functools

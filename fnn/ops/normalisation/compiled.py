@@ -17,6 +17,7 @@ from fnn.kernels import plan as p
 from fnn.kernels.call import bound, call
 from fnn.kernels.library import lacking
 from fnn.kernels.plan import Memory, Plan, dense
+from fnn.ops.normalisation import normalise as formula
 
 
 def fits(x: jax.Array) -> bool:
@@ -53,17 +54,14 @@ def normalise_back(
 
 
 def _normalise(epsilon: float, x: jax.Array, scale: jax.Array, offset: jax.Array) -> tuple[jax.Array, ...]:
-    mean = x.mean(1, keepdims=True)
-    inv = lax.rsqrt(((x - mean) ** 2).mean(1, keepdims=True) + epsilon)
-    return (x - mean) * inv * scale + offset, mean, inv
+    y, mean, var = formula.normalise(x, scale, offset, (1,), epsilon)
+    return y, mean, lax.rsqrt(var + epsilon)
 
 
 def _normalise_back(
     x: jax.Array, mean: jax.Array, inv: jax.Array, scale: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array, ...]:
-    xhat, g = (x - mean) * inv, dy * scale
-    m1, m2 = g.mean(1, keepdims=True), (g * xhat).mean(1, keepdims=True)
-    return inv * (g - m1 - xhat * m2), (dy * xhat).sum(0), dy.sum(0)
+    return formula.normalise_bwd(x, mean, inv, scale, dy, (1,), (0,))
 
 
 def _fold(plain: Any, args: tuple[Any, ...], mapped: tuple[bool, ...]) -> Any:
