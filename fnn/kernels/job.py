@@ -33,8 +33,9 @@ from fnn.kernels.memory import (
 
 _SLOTS = 64  # blocks of memory that wait for the next call: as many as calls run at once
 _blocks = static("fnn_blocks", 3 * _SLOTS)  # busy, address, bytes
-TASK = "fnn_task"
+TASK = "fnn_task"  # the linker's symbol of the task: what is called by it is compiled once, not into each caller
 _task_address = address_of(TASK)
+_task = types.ExternalFunction(TASK, types.void(types.int64))
 
 
 @njit
@@ -97,7 +98,8 @@ def _finish(frame_at, job, tickets, helpers):
         add(job + s.LEFT * WORD, 1)
         if not frame.schedule(frame_at, _task_address(), job):
             _leave(job)
-    _work(job)
+    add(job + s.LEFT * WORD, 1)
+    _task(job)
     while take(job + s.DONE * WORD) < tickets:
         yield_core()
 

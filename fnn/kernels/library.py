@@ -193,16 +193,19 @@ def _register(path: str) -> None:
     """Compile the handler, or take it from numba's cache, and tell XLA."""
     import llvmlite.binding as llvm
 
-    from fnn.kernels import dnnl, job
+    from fnn.kernels import dnnl, job, loops
 
     library = ctypes.CDLL(path)
     for name in dnnl.FUNCTIONS:
         llvm.add_symbol(dnnl.PREFIX + name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
     stamp = zlib.crc32(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))) or 1
-    task = _compiled(job.task_of, stamp)
-    llvm.add_symbol(job.TASK, task.address)
+    _alive.append(library)
+    for symbol, make in ((loops.SYMBOL, loops.loops_of), (job.TASK, job.task_of)):
+        compiled = _compiled(make, stamp)
+        llvm.add_symbol(symbol, compiled.address)
+        _alive.append(compiled)
     handler = _compiled(job.handler_of, stamp)
-    _alive.extend((library, task, handler))
+    _alive.append(handler)
     jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handler.ctypes), platform="cpu")
 
 

@@ -10,28 +10,45 @@ Each row is read, and read again, while it lies in the cache. With rows x of n n
 Sums over rows are made in two levels, so that rounding stays small.
 """
 
+from typing import Any
+
 import numpy as np
+from numba import cfunc, types
 
+from fnn.kernels import group_loops
 from fnn.kernels import plan as p
+from fnn.kernels.group_loops import LEVEL
 from fnn.kernels.memory import WORD, allocate, clear, doubles, floats, free, loop, njit, word, words
-
-_LEVEL = 128  # rows that are summed before they are added to the sum of all
 
 
 @njit
-def run(plan, rows, addresses):
-    """Run the loop of a plan on so many rows of each sliced memory; a status."""
+def _columns(plan, i):
+    """The last size of a plan's memory i, of two."""
+    return word(plan + (p.HEAD + i * p.MEMORY) * WORD, p.SIZES + 1)
+
+
+@njit
+def _run(plan, rows, addresses):
     head = words(plan, p.HEAD)
-    columns = word(plan + (p.HEAD * WORD), p.SIZES + 1)
     at = words(addresses, head[p.MEMORIES])
-    if head[p.KIND] == p.NORMALISE:
-        epsilon = np.float32(doubles(plan + p.EPSILON * WORD, 1)[0])
-        _normalise(at[0], at[1], at[2], at[3], at[4], at[5], rows, columns, epsilon)
-        return 0
-    scratch = allocate(8 * columns)
+    kind = head[p.KIND]
+    back = kind == p.NORMALISE_BACK or kind == p.NORMALISE_GROUPS_BACK
+    n, groups = _columns(plan, 3 if back else 1), _columns(plan, 1 if back else 4)
+    positions = _columns(plan, 0) // n
+    epsilon = np.float32(doubles(plan + p.EPSILON * WORD, 1)[0])
+    scratch = allocate(4 * group_loops.SCRATCH * n)
     if scratch == 0:
         return 1
-    _normalise_back(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], rows, columns, scratch)
+    if kind == p.NORMALISE:
+        _normalise(at[0], at[1], at[2], at[3], at[4], at[5], rows, n, epsilon)
+    elif kind == p.NORMALISE_BACK:
+        _normalise_back(at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], rows, n, scratch)
+    elif kind == p.NORMALISE_GROUPS:
+        group_loops.normalise(at[0], at[1], at[2], at[3], at[4], at[5], rows, positions, n, groups, epsilon, scratch)
+    else:
+        group_loops.normalise_back(
+            at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], rows, positions, n, groups, scratch
+        )
     free(scratch)
     return 0
 
@@ -64,9 +81,9 @@ def _normalise_back(x_at, mean_at, inv_at, scale_at, dy_at, dx_at, dscale_at, do
     share = np.float32(1) / np.float32(n)
     clear(dscale_at, n)
     clear(doffset_at, n)
-    for start in range(0, rows, _LEVEL):
+    for start in range(0, rows, LEVEL):
         clear(scratch, 2 * n)
-        for r in range(start, min(start + _LEVEL, rows)):
+        for r in range(start, min(start + LEVEL, rows)):
             x, dy, dx = floats(x_at + 4 * r * n, n), floats(dy_at + 4 * r * n, n), floats(dx_at + 4 * r * n, n)
             m, i = mean[r], inv[r]
             m1, m2 = np.float32(0), np.float32(0)
@@ -83,3 +100,18 @@ def _normalise_back(x_at, mean_at, inv_at, scale_at, dy_at, dx_at, dscale_at, do
         for j in range(n):
             doffset[j] += s1[j]
             dscale[j] += s2[j]
+
+
+SYMBOL = "fnn_loops"  # of the linker
+_KIND = types.int64(types.int64, types.int64, types.int64)
+run = types.ExternalFunction(SYMBOL, _KIND)  # (plan, rows, addresses): the loop on so many rows of each sliced memory
+
+
+def loops_of(stamp: int, cached: bool) -> Any:
+    """All loops behind one symbol; see `fnn.kernels.job.task_of` for the stamp."""
+
+    @cfunc(_KIND, cache=cached)
+    def loops(plan, rows, addresses):
+        return _run(plan, rows, addresses) if stamp else 1
+
+    return loops

@@ -127,28 +127,65 @@ BACKWARD = Product(
 
 def _split(spec, a):
     """The last axis C as (G, C/G)."""
-    return None if a is None else a.reshape(*a.shape[:-1], spec.groups, a.shape[-1] // spec.groups)
+    return None if a is None else compiled.split(spec.groups, a)
 
 
 def _group_axes(x):
     return (*range(1, x.ndim - 1), x.ndim)
 
 
-def _group_fwd(spec, x, scale, offset):
-    xs, axes = _split(spec, x), _group_axes(x)
-    y, mean, var = normalise(xs, _split(spec, scale), _split(spec, offset), axes, spec.epsilon)
-    return y.reshape(x.shape), (x, mean, lax.rsqrt(var + spec.epsilon), scale, offset)
-
-
 def _group_forward(spec, x, scale, offset):
-    return _group_fwd(spec, x, scale, offset)[0]
+    return _group_forward_plain(spec, x, scale, offset)[0]
+
+
+def _group_fwd(spec, x, scale, offset):
+    y, mean, inv = GROUP_FORWARD(spec, x, scale, offset)
+    return y, (x, mean, inv, scale, offset)
 
 
 def _group_bwd(spec, residuals, dy):
     x, mean, inv, scale, offset = residuals
+    dx, dscale, doffset = GROUP_BACKWARD(spec, x, mean, inv, scale, dy)
+    return dx.astype(x.dtype), like(scale, dscale), like(offset, doffset)
+
+
+def _group_forward_plain(spec, x, scale, offset):
+    xs, axes = _split(spec, x), _group_axes(x)
+    y, mean, var = normalise(xs, _split(spec, scale), _split(spec, offset), axes, spec.epsilon)
+    return y.reshape(x.shape), mean, lax.rsqrt(var + spec.epsilon)
+
+
+def _group_backward_plain(spec, x, mean, inv, scale, dy):
     xs, scales, dys = (_split(spec, a) for a in (x, scale, dy))
     dx, dscale, doffset = normalise_bwd(xs, mean, inv, scales, dys, _group_axes(x), all_but_last(x))
-    return dx.reshape(x.shape).astype(x.dtype), like(scale, dscale.ravel()), like(offset, doffset.ravel())
+    return dx.reshape(x.shape), dscale.ravel(), doffset.ravel()
+
+
+def _group_forward_loops(spec, x, scale, offset):
+    scale, offset = (_channels(x, a, value) for a, value in ((scale, 1), (offset, 0)))
+    y, mean, inv = compiled.normalise_groups(spec.groups, spec.epsilon, _positions(x), scale, offset)
+    return y.reshape(x.shape), *(a.reshape(-1, *[1] * (x.ndim - 2), spec.groups, 1) for a in (mean, inv))
+
+
+def _group_backward_loops(spec, x, mean, inv, scale, dy):
+    moments = (a.reshape(-1, spec.groups) for a in (mean, inv))
+    dx, dscale, doffset = compiled.normalise_groups_back(
+        spec.groups, _positions(x), *moments, _channels(x, scale, 1), _positions(dy)
+    )
+    return dx.reshape(x.shape), dscale, doffset
+
+
+def _positions(x):
+    """(N, *spatial, C) as (N, S, C)."""
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+GROUP_FORWARD = Product(
+    "forward", compiled.row(_group_forward_loops), Implementation(name="plain", run=_group_forward_plain)
+)
+GROUP_BACKWARD = Product(
+    "backward", compiled.row(_group_backward_loops), Implementation(name="plain", run=_group_backward_plain)
+)
 
 
 def _moments_reference(values, epsilon):
@@ -205,9 +242,11 @@ _group_rule = Rule(
     bwd=_group_bwd,
     reference=_group_reference,
     storage=Storage(output="recomputable"),
+    products=(GROUP_FORWARD, GROUP_BACKWARD),
     refuses=((lambda: group_norm(jnp.ones((2, 3)), None, None, groups=2), "groups >= 1 that divide 3 channels"),),
     cases=(
         case(GroupNormSpec(2, 1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,)),
+        case(GroupNormSpec(2, 1e-5), normal((8, 2, 3, 4), 2.0, 1.0), (4,), (4,), implementation="loops"),
         case(GroupNormSpec(3, 1e-2), (2, 6), None, (6,), batched=False),
         case(GroupNormSpec(1, 1e-5), (2, 2, 2, 1, 3), (3,), None, batched=False),
         case(GroupNormSpec(3, 1e-5), (1, 4, 3), (3,), (3,), batched=False),
