@@ -40,7 +40,14 @@ IMAGES = {
     "batch_norm_inference": lambda x, scale, offset, mean, var: functional.batch_norm(x, mean, var, scale, offset),
     "group_norm": lambda x, scale, offset, *, groups: functional.group_norm(x, groups, scale, offset),
 }
+
+
+def _attention(*heads_last: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(*(a.transpose(1, 2) for a in heads_last)).transpose(1, 2)
+
+
 OTHERS = {
+    "attention": _attention,
     "dense": functional.linear,
     "layer_norm": lambda x, scale, offset: functional.layer_norm(x, scale.shape, scale, offset),
     "relu": functional.relu,

@@ -33,7 +33,8 @@ class Operation:
     def with_batch(self, factor: int) -> "Operation":
         """The same on `factor` times as many examples."""
         n = self.shapes["x"][0]
-        shapes = {name: (factor * s[0], *s[1:]) if name in ("x", "targets") else s for name, s in self.shapes.items()}
+        many = ("x", "targets", "keys", "values")
+        shapes = {name: (factor * s[0], *s[1:]) if name in many else s for name, s in self.shapes.items()}
         fixed = {name: np.concatenate([a] * factor) if len(a) == n else a for name, a in self.fixed.items()}
         return replace(self, shapes=shapes, fixed=fixed)
 
@@ -60,6 +61,11 @@ def plain(op, *shape, **options):
 def norm(op, *shape, **options):
     """A normalisation with scale and offset."""
     return Operation(op, {"x": shape, "scale": shape[-1:], "offset": shape[-1:]}, options)
+
+
+def attention(*shape):
+    """Queries, keys and values of one shape (N, T, H, D)."""
+    return Operation("attention", {"x": shape, "keys": shape, "values": shape})
 
 
 transposed = partial(conv, op="conv_transpose")
@@ -133,6 +139,8 @@ OPERATIONS = {
     ),
     "layer norm, 32x196x384": norm("layer_norm", 32, 196, 384),
     "group norm, 8x28x28x128 in 32": norm("group_norm", *WIDE, groups=32),
+    "attention, 16x128x8x64": attention(16, 128, 8, 64),
+    "attention, 1x2048x8x64": attention(1, 2048, 8, 64),
     **{
         f"{name}, 128x32x32x16": plain(name, *STEM)
         for name in ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus")
@@ -164,6 +172,7 @@ QUICK = (
     "avg pool 3x3 stride 2, 8x112x112x64",
     "batch norm, 128x32x32x16",
     "layer norm, 32x196x384",
+    "attention, 16x128x8x64",
     "gelu, 128x32x32x16",
     "softmax cross-entropy, 1024x1000",
 )

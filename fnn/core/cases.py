@@ -17,9 +17,9 @@ class Draw:
 
     Attributes:
       draw: the function.
-      domain: which values are arguments at all: "real", "positive", "probabilities", "integers", "signs" (-1 and 1),
-        "key", "absent", or "own", of a function that was passed as it is. Whoever moves arguments (a sweep, a mutant)
-        moves those of the domain "real" alone.
+      domain: which values are arguments at all: "real", "positive", "probabilities", "integers", "booleans", "signs"
+        (-1 and 1), "key", "absent", or "own", of a function that was passed as it is. Whoever moves arguments (a
+        sweep, a mutant) moves those of the domain "real" alone.
     """
 
     draw: Callable[[jax.Array, Any], Any]
@@ -109,6 +109,11 @@ def probabilities(shape: tuple[int, ...]) -> Draw:
 def integers(shape: tuple[int, ...], low: int, high: int) -> Draw:
     """Integers in [low, high), whatever the rule's dtype: class labels."""
     return Draw(lambda key, dtype: jnp.asarray(_rng(key).integers(low, high, shape), jnp.int32), "integers")
+
+
+def booleans(shape: tuple[int, ...]) -> Draw:
+    """True or False, whatever the dtype: masks."""
+    return Draw(lambda key, dtype: jnp.asarray(_rng(key).random(shape) < 0.5), "booleans")
 
 
 def signs(shape: tuple[int, ...]) -> Draw:

@@ -26,6 +26,10 @@ Activations:
     softmax                       positive numbers that sum to 1
     log_softmax                   their logarithms
 
+Attention:
+
+    attention                     the mean of values, weighted by how well queries and keys agree
+
 Windows and borders:
 
     max_pool                      the largest number of every window
@@ -64,6 +68,7 @@ from fnn.ops.activation import sigmoid as sigmoid
 from fnn.ops.activation import silu as silu
 from fnn.ops.activation import softplus as softplus
 from fnn.ops.activation import tanh as tanh
+from fnn.ops.attention import attention as attention
 from fnn.ops.convolution import conv as conv
 from fnn.ops.convolution import conv_transpose as conv_transpose
 from fnn.ops.dense import dense as dense

@@ -47,14 +47,14 @@ def dropout(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
     return rule(rate, x, key) if rate else x
 
 
-def check_rate(rate: float) -> float:
+def check_rate(rate: float, where: str = "dropout", name: str = "rate") -> float:
     """The rate as a float.
 
     Raises:
       InputError: rate outside [0, 1).
     """
-    expected, fix = "a rate in [0, 1), the fraction dropped", "use rate=0.5, or 0 to keep all"
-    return real("dropout", expected, rate, lambda r: 0 <= r < 1, fix)
+    expected, fix = f"a {name} in [0, 1), the fraction dropped", f"use {name}=0.5, or 0 to keep all"
+    return real(where, expected, rate, lambda r: 0 <= r < 1, fix)
 
 
 def _drop(rate, x, key):

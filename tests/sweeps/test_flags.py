@@ -15,6 +15,9 @@ ROWS = jnp.ones((2, 4, 4, 1))
 # What a function with a flag needs besides, by the name of the argument; a new name is to be added here.
 ARGUMENTS = {
     "x": ROWS,
+    "query": ROWS,
+    "key": ROWS,
+    "value": ROWS,
     "features": 2,
     "window": 2,
     "kernel_size": 2,

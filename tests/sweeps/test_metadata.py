@@ -18,6 +18,7 @@ IN_DOMAIN = {
     "probabilities": lambda a: np.allclose(a.sum(-1), 1, atol=1e-5) or a.size == 0,
     "signs": lambda a: bool((abs(a) == 1).all()),
     "integers": lambda a: jnp.issubdtype(a.dtype, jnp.integer),
+    "booleans": lambda a: a.dtype == bool,
     "key": lambda a: jnp.issubdtype(a.dtype, jax.dtypes.prng_key),
     "absent": lambda a: a is None,
 }

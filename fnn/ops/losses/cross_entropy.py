@@ -32,6 +32,7 @@ from fnn.core.cases import case, integers, normal, positive, probabilities
 from fnn.core.dtypes import widen
 from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
+from fnn.core.values import require_values
 from fnn.ops.losses.labels import (
     is_integer,
     one_hot,
@@ -39,7 +40,6 @@ from fnn.ops.losses.labels import (
     per_example,
     require_classes,
     require_logits,
-    require_values,
     to_classes,
     weighted,
     wide_index,

@@ -1,6 +1,5 @@
 """What losses and metrics share: what they ask of labels, how a class label meets its axis, one number an example."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -12,6 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 from fnn.core.broadcast import beside
 from fnn.core.dtypes import wide_dtype
 from fnn.core.errors import ARRAYS, InputError, is_floating, require, require_array, require_floats
+from fnn.core.values import require_values
 
 
 def is_integer(labels: jax.Array) -> bool:
@@ -106,16 +106,3 @@ def to_classes(labels: jax.Array, shape: tuple[int, ...]) -> str:
     if labels.shape == shape:
         return "pass one class index a row; one-hot rows become indices with .argmax(-1)"
     return "pass one class index a row"
-
-
-def require_values(
-    where: str, labels: jax.Array, ok: Callable[[np.ndarray], np.ndarray], expected: str, fix: str
-) -> None:
-    """Refuse labels where `ok` is false, if their values are known here: not under jit, not on another machine."""
-    if isinstance(labels, jax.core.Tracer) or not getattr(labels, "is_fully_addressable", True):
-        return
-    values = np.asarray(labels)
-    good = ok(values)
-    if not good.all():
-        at = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise InputError(where, expected, f"{values[at]} at index {at}", fix)

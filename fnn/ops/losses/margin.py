@@ -18,13 +18,13 @@ from fnn.core.cases import case, integers, signs
 from fnn.core.dtypes import widen
 from fnn.core.errors import ARRAYS, real, require, require_floats
 from fnn.core.rule import Rule
+from fnn.core.values import require_values
 from fnn.ops.losses.labels import (
     one_hot,
     one_if_a_class,
     per_example,
     require_classes,
     require_logits,
-    require_values,
     weighted,
     wide_index,
 )

@@ -1,0 +1,3 @@
+"""Attention: an operation, and the two ways to compute it."""
+
+from fnn.ops.attention.rule import attention as attention
