@@ -139,12 +139,12 @@ def subsample(x: jax.Array, features: int) -> jax.Array:
 
 
 def _attention(heads: int) -> fnn.Layer:
-    """x: (N, T, C) -> same: softmax(q k^T / sqrt(C / heads)) v, projected; fnn has no attention layer yet."""
+    """x: (N, T, C) -> same: softmax(q k^T / sqrt(C / heads)) v, projected; one kernel makes q, k and v."""
 
     def apply(params, x):
         n, t, c = x.shape
         q, k, v = jnp.split(ops.dense(x, **params["qkv"]).reshape(n, t, 3 * heads, c // heads), 3, axis=2)
-        y = jax.nn.dot_product_attention(q, k, v)
+        y = ops.attention(q, k, v)
         return ops.dense(y.reshape(n, t, c), **params["out"])
 
     def init(key, x):

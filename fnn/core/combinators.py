@@ -48,7 +48,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
             x = call(i, x)
         return x
 
-    return _compose("serial", children, run, lambda kids: serial(**_renamed(children[: len(kids)], kids)))
+    return compose("serial", children, run, lambda kids: serial(**_renamed(children[: len(kids)], kids)))
 
 
 def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = None) -> Layer:
@@ -89,7 +89,7 @@ def residual(body: Layer, shortcut: Layer | None = None, after: Layer | None = N
     def run(call: Callable[..., Any], join: Callable[..., Any], x: Any) -> Any:
         return call(2, join(add, call(0, x), call(1, x)))
 
-    return _compose("residual", children, run, lambda kids: residual(*kids))
+    return compose("residual", children, run, lambda kids: residual(*kids))
 
 
 def parallel(*branches: Layer, merge: Callable[[Sequence[Any]], Any], **named: Layer) -> Layer:
@@ -113,7 +113,7 @@ def parallel(*branches: Layer, merge: Callable[[Sequence[Any]], Any], **named: L
 
         return join(merged, *[call(i, x) for i in range(len(children))])
 
-    return _compose("parallel", children, run, lambda kids: parallel(merge=merge, **_renamed(children, kids)))
+    return compose("parallel", children, run, lambda kids: parallel(merge=merge, **_renamed(children, kids)))
 
 
 def concat(ys: Sequence[jax.Array]) -> jax.Array:
@@ -204,7 +204,7 @@ def remat(layer: Layer, policy: Callable[..., Any] | None = None) -> Layer:
     return around(layer, apply, layer.init_spec, lambda inner: remat(inner, policy), "remat")
 
 
-def _compose(kind: str, children: Children, run: Callable[..., Any], rebuild: Callable[..., Layer]) -> Layer:
+def compose(kind: str, children: Children, run: Callable[..., Any], rebuild: Callable[..., Layer]) -> Layer:
     """A layer whose wiring is `run(call, join, x)`: `call(i, x)` is child i, `join(f, *ys)` is f(*ys).
 
     The one wiring serves both halves: init runs it on shapes, apply on arrays.

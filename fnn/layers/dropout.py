@@ -1,13 +1,14 @@
-"""Dropout layer: `ops.dropout` in training, nothing in evaluation."""
+"""Dropout layers: `ops.dropout` and its kin in training, nothing in evaluation."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 
 from fnn import ops
 from fnn.core.errors import require, require_floats
 from fnn.core.layer import Layer, Params, State, shown
-from fnn.ops.dropout import check_rate
+from fnn.ops.dropout import check_mode, check_rate
 
 
 @shown
@@ -28,15 +29,46 @@ def dropout(rate: float) -> Layer:
     >>> set(y.tolist()) <= {0.0, 2.0}
     True
     """
-    rate = check_rate(rate)
+    return _in_training("dropout", check_rate(rate), ops.dropout)
 
+
+@shown
+def channel_dropout(rate: float) -> Layer:
+    """x: (N, *spatial, C) -> same: in training whole channels of each example are set to zero, the rest scaled.
+
+    Args:
+      rate: the fraction dropped, in [0, 1). Evaluation returns x and needs no key, and so does rate 0.
+
+    Raises:
+      InputError: what `dropout` raises.
+    """
+    return _in_training("channel_dropout", check_rate(rate, "channel_dropout"), ops.channel_dropout)
+
+
+@shown
+def stochastic_depth(rate: float, mode: Literal["row", "batch"] = "row") -> Layer:
+    """x: (N, ...) -> same: in training whole examples are set to zero, the rest scaled; last in a residual body.
+
+    Args:
+      rate: the fraction dropped, in [0, 1). Evaluation returns x and needs no key, and so does rate 0.
+      mode: whether each example is dropped by itself ("row"), or all at once ("batch").
+
+    Raises:
+      InputError: what `dropout` raises; another mode.
+    """
+    check_mode(mode)
+    rate = check_rate(rate, "stochastic_depth")
+    return _in_training("stochastic_depth", rate, lambda x, key, rate: ops.stochastic_depth(x, key, rate, mode))
+
+
+def _in_training(name: str, rate: float, drop: Callable[..., jax.Array]) -> Layer:
     def apply(
         params: Params, state: State, x: jax.Array, *, train: bool = False, key: Any = None
     ) -> tuple[jax.Array, State]:
-        require_floats("dropout", x=x)
+        require_floats(name, x=x)
         if not train or rate == 0:
             return x, state
-        require(key is not None, "dropout", "a key in training", "key=None", "pass key=jax.random.key(seed) to apply")
-        return ops.dropout(x, key, rate), state
+        require(key is not None, name, "a key in training", "key=None", "pass key=jax.random.key(seed) to apply")
+        return drop(x, key, rate), state
 
-    return Layer(lambda key, x: ({}, {}), apply, "dropout")
+    return Layer(lambda key, x: ({}, {}), apply, name)

@@ -18,13 +18,23 @@ from jax import lax
 
 from fnn import ops
 from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import InputError, integer, is_floating, real, require, require_float_spec, require_floats
+from fnn.core.errors import (
+    InputError,
+    integer,
+    is_floating,
+    real,
+    require,
+    require_flag,
+    require_float_spec,
+    require_floats,
+)
 from fnn.core.layer import Layer, Params, State, shown, weights
 from fnn.core.lift import lift
 from fnn.core.spec import Spec
 from fnn.layers.initial import full
 from fnn.ops.normalisation.batch import axis_names
 from fnn.ops.normalisation.example import check_groups
+from fnn.ops.normalisation.local import check_options
 from fnn.ops.normalisation.normalise import check_epsilon
 
 
@@ -127,6 +137,70 @@ def group_norm(groups: int, *, epsilon: float = 1e-5) -> Layer:
         return ops.group_norm(x, *weights("group_norm", params, "scale", "offset"), groups=groups, epsilon=epsilon)
 
     return lift(apply, init, name="group_norm")
+
+
+@shown
+def instance_norm(*, epsilon: float = 1e-5) -> Layer:
+    """x: (N, *spatial, C) -> same: each channel of each example normalised over itself.
+
+    params: scale (C,), offset (C,).
+
+    Args:
+      epsilon: > 0, added to the variance.
+
+    Raises:
+      InputError: what `ops.instance_norm` raises.
+    """
+    epsilon = check_epsilon("instance_norm", epsilon)
+
+    def apply(params: Params, x: jax.Array) -> jax.Array:
+        return ops.instance_norm(x, *weights("instance_norm", params, "scale", "offset"), epsilon=epsilon)
+
+    return lift(apply, lambda key, x: _affine("instance_norm", x), name="instance_norm")
+
+
+@shown
+def local_response_norm(
+    size: int = 5, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, across_channels: bool = True
+) -> Layer:
+    """x: (N, *spatial, C) -> same: each number divided by (k + alpha * mean of squares around it)^beta.
+
+    The options are those of `ops.local_response_norm`.
+
+    Raises:
+      InputError: what `ops.local_response_norm` raises.
+    """
+    where = "local_response_norm"
+    require_flag(where, "across_channels", across_channels)
+    spec = check_options(where, size, alpha, beta, k, bool(across_channels))
+
+    def apply(params: Params, x: jax.Array) -> jax.Array:
+        return ops.local_response_norm(
+            x, spec.size, alpha=spec.alpha, beta=spec.beta, k=spec.k, across_channels=spec.across
+        )
+
+    return lift(apply, name=where)
+
+
+@shown
+def rms_norm(*, epsilon: float = 1e-6) -> Layer:
+    """x: (..., C) -> same: each vector of channels divided by its root mean square. params: scale (C,).
+
+    Args:
+      epsilon: > 0, added to the mean square.
+
+    Raises:
+      InputError: what `ops.rms_norm` raises.
+    """
+    epsilon = check_epsilon("rms_norm", epsilon)
+
+    def init(key: jax.Array, x: Spec) -> Params:
+        return {"scale": _affine("rms_norm", x)["scale"]}
+
+    def apply(params: Params, x: jax.Array) -> jax.Array:
+        return ops.rms_norm(x, *weights("rms_norm", params, "scale"), epsilon=epsilon)
+
+    return lift(apply, init, name="rms_norm")
 
 
 def _affine(where: str, x: Spec) -> Params:

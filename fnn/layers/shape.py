@@ -1,10 +1,11 @@
-"""Layers that only rearrange each example: nothing learned, nothing computed."""
+"""Layers that only rearrange: nothing learned, nothing computed."""
 
 import math
 
 import jax
 
-from fnn.core.errors import LARGEST, index_of, require, require_array
+from fnn import ops
+from fnn.core.errors import LARGEST, index_of, integer, require, require_array
 from fnn.core.layer import Layer, Params, shown
 from fnn.core.lift import lift
 from fnn.core.words import described
@@ -63,3 +64,24 @@ def reshape(*shape: int) -> Layer:
         return x.reshape(x.shape[0], *(size // known if n == -1 else n for n in shape))
 
     return lift(apply, name="reshape")
+
+
+@shown
+def channel_shuffle(groups: int) -> Layer:
+    """x: (..., C) -> same: each group of channels gets some of all, see `fnn.ops.channel_shuffle`."""
+    groups = integer("channel_shuffle", "groups", groups)
+    return lift(lambda params, x: ops.channel_shuffle(x, groups), name="channel_shuffle")
+
+
+@shown
+def pixel_shuffle(factor: int) -> Layer:
+    """x: (N, H, W, r² C) -> (N, r H, r W, C): channels become pixels, see `fnn.ops.pixel_shuffle`."""
+    factor = integer("pixel_shuffle", "factor", factor)
+    return lift(lambda params, x: ops.pixel_shuffle(x, factor), name="pixel_shuffle")
+
+
+@shown
+def pixel_unshuffle(factor: int) -> Layer:
+    """x: (N, r H, r W, C) -> (N, H, W, r² C): pixels become channels, see `fnn.ops.pixel_unshuffle`."""
+    factor = integer("pixel_unshuffle", "factor", factor)
+    return lift(lambda params, x: ops.pixel_unshuffle(x, factor), name="pixel_unshuffle")

@@ -23,73 +23,21 @@ https://arxiv.org/abs/1702.03118.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from fnn.core.cases import case, normal
-from fnn.core.dtypes import wide_dtype
-from fnn.core.errors import real, require_flag, require_floats
-from fnn.core.rule import Rule
-from fnn.core.storage import Storage
+from fnn.core.errors import require_flag, require_floats
+from fnn.ops.activation_rule import COMPARISON, activation_rule, not_negative, saturated
 from fnn.ops.ramp import plain_relu, plain_softplus
 
-# An exponential had better be stored than computed again; a comparison had not, after a norm, whose input is stored.
-_STORED = Storage(kept=True)
-_COMPARISON = Storage(output="as its input", kept=True)
-
-
-def _activation(
-    name: str,
-    *,
-    f: Callable,
-    dx: Callable,
-    saves: Literal["x", "y"],
-    textbook: Callable,
-    options: tuple = (None,),
-    storage: Storage = _STORED,
-    kinks: bool = False,
-    refuses: tuple = (),
-) -> Rule:
-    """A rule from f(option, x) -> y, dx(option, saved, dy) and the textbook's f; option is None where there is none."""
-
-    def fwd(option, x):
-        y = f(option, x)
-        return y, (y if saves == "y" else x,)
-
-    def bwd(option, residuals, dy):
-        (saved,), wide = residuals, wide_dtype(dy)
-        return (dx(option, saved.astype(wide), dy.astype(wide)).astype(dy.dtype),)
-
-    cases = (
-        case(options[0], (8, 5)),
-        case(options[0], (0, 3), batched=False),
-        *[case(option, normal((2, 3, 4), 4.0), batched=False) for option in options],
-    )
-    refuses = ((lambda: globals()[name](jnp.arange(3)), f"{name} expected a floating-point x; got int32"), *refuses)
-    storage = storage._replace(saves_output=0 if saves == "y" else None)
-    return Rule(
-        name=name,
-        forward=f,
-        fwd=fwd,
-        bwd=bwd,
-        reference=textbook,
-        cases=cases,
-        storage=storage,
-        kinks=kinks,
-        refuses=refuses,
-    )
-
-
-_relu = _activation(
+_relu = activation_rule(
     "relu",
     f=lambda _, x: plain_relu(x),
     dx=lambda _, y, dy: jnp.where(y > 0, dy, 0),
     saves="y",
     textbook=lambda _, x: jnp.where(x > 0, x, 0.0),
-    storage=_COMPARISON,
+    storage=COMPARISON,
     kinks=True,
 )
 
@@ -112,14 +60,14 @@ def _leaky(s, x):
     return jnp.where(x > 0, x, below)
 
 
-_leaky_relu = _activation(
+_leaky_relu = activation_rule(
     "leaky_relu",
     f=_leaky,
     dx=lambda s, y, dy: jnp.where(y > 0, dy, s * dy),
     saves="y",
     textbook=lambda s, x: jnp.where(x > 0, x, s * x),
     options=(0.01, 0.0, 1.5),
-    storage=_COMPARISON,
+    storage=COMPARISON,
     kinks=True,
     refuses=((lambda: leaky_relu(jnp.ones(3), -1.0), "a number slope >= 0"),),
 )
@@ -139,7 +87,7 @@ def leaky_relu(x: jax.Array, slope: float = 0.01) -> jax.Array:
     return _leaky_relu(not_negative("leaky_relu", "slope", slope), x)
 
 
-_sigmoid = _activation(
+_sigmoid = activation_rule(
     "sigmoid",
     f=lambda _, x: jax.nn.sigmoid(x),
     dx=lambda _, y, dy: dy * y * (1 - y),
@@ -158,7 +106,7 @@ def sigmoid(x: jax.Array) -> jax.Array:
     return _sigmoid(None, x)
 
 
-_tanh = _activation(
+_tanh = activation_rule(
     "tanh",
     f=lambda _, x: jnp.tanh(x),
     dx=lambda _, y, dy: dy * (1 - y) * (1 + y),
@@ -177,7 +125,7 @@ def tanh(x: jax.Array) -> jax.Array:
     return _tanh(None, x)
 
 
-_elu = _activation(
+_elu = activation_rule(
     "elu",
     f=lambda a, x: jax.nn.elu(x, a),
     dx=lambda a, y, dy: jnp.where(y > 0, dy, dy * (y + a)),
@@ -203,7 +151,7 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
     return _elu(not_negative("elu", "alpha", alpha), x)
 
 
-_softplus = _activation(
+_softplus = activation_rule(
     "softplus",
     f=lambda _, x: plain_softplus(x),
     dx=lambda _, y, dy: -dy * jnp.expm1(-y),
@@ -222,12 +170,6 @@ def softplus(x: jax.Array) -> jax.Array:
     return _softplus(None, x)
 
 
-def _saturated(f, bound, x):
-    """f(x), and its limits beyond the bound, so that JAX's derivative has them, too."""
-    beyond = jnp.abs(x) > bound
-    return jnp.where(beyond, jnp.where(x > 0, x, -0.0), f(jnp.where(beyond, 0, x)))
-
-
 # Beyond this |x|, f is x or 0 and f' 1 or 0 exactly, even in float64: x³ must not overflow, nor 0 meet infinity.
 _SILU_SATURATES = 800.0
 _GELU_SATURATES = 40.0
@@ -239,9 +181,9 @@ def _silu_slope(x):
     return s * (1 + x * (1 - s))
 
 
-_silu = _activation(
+_silu = activation_rule(
     "silu",
-    f=lambda _, x: _saturated(jax.nn.silu, _SILU_SATURATES, x),
+    f=lambda _, x: saturated(jax.nn.silu, _SILU_SATURATES, x),
     dx=lambda _, x, dy: dy * _silu_slope(x),
     saves="x",
     textbook=lambda _, x: x / (1 + jnp.exp(-x)),
@@ -276,9 +218,9 @@ def _gelu_textbook(approximate, x):
     return x * (0.5 + 0.5 * jax.lax.erf(x / math.sqrt(2)))
 
 
-_gelu = _activation(
+_gelu = activation_rule(
     "gelu",
-    f=lambda approximate, x: _saturated(lambda x: jax.nn.gelu(x, approximate), _GELU_SATURATES, x),
+    f=lambda approximate, x: saturated(lambda x: jax.nn.gelu(x, approximate), _GELU_SATURATES, x),
     dx=lambda approximate, x, dy: dy * _gelu_slope(approximate, x),
     saves="x",
     textbook=_gelu_textbook,
@@ -300,11 +242,6 @@ def gelu(x: jax.Array, approximate: bool = True) -> jax.Array:
     require_approximate(approximate)
     require_floats("gelu", x=x)
     return _gelu(bool(approximate), x)
-
-
-def not_negative(where: str, name: str, value: Any) -> float:
-    """The option as a Python float; what is no finite number >= 0 is refused."""
-    return real(where, f"a number {name} >= 0", value, lambda v: v >= 0, f"pass {name}=0.01 or another number")
 
 
 def require_approximate(value: object) -> None:

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import fnn
 from fnn import ops
+from fnn.ops.dropout import Dropout
 from tests.helpers import assert_close
 
 KEY = jax.random.key(3)
@@ -33,7 +34,7 @@ def test_forward_and_backward_draw_the_same_mask(wrap):
 
 def test_the_residual_is_the_key_alone():
     rule = fnn.rules()["dropout"]
-    _, residuals = rule.fwd(0.5, jnp.ones((4, 4)), KEY)
+    _, residuals = rule.fwd(Dropout(0.5), jnp.ones((4, 4)), KEY)
     assert residuals is KEY
 
 

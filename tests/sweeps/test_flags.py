@@ -19,6 +19,7 @@ ARGUMENTS = {
     "key": ROWS,
     "value": ROWS,
     "features": 2,
+    "heads": 1,
     "window": 2,
     "kernel_size": 2,
     "f": fnn.ops.relu,

@@ -107,7 +107,7 @@ def attention(
         _check_lengths(name, lengths, scores[0], most)
     require_flag(where, "causal", causal)
     rate = check_rate(dropout_rate, where, "dropout_rate")
-    spec = AttentionSpec(_scale(scale, query.shape[-1]), bool(causal), _window(window), rate)
+    spec = AttentionSpec(_scale(scale, query.shape[-1]), bool(causal), check_window(window), rate)
     bias, mask = (a if a is None else _split(a, heads) for a in (bias, mask))
     y = rule(spec, query, key, value, bias, mask, query_lengths, key_lengths, _random(rate, query, dropout_key))
     return y[0] if single else y
@@ -154,7 +154,8 @@ def _scale(scale: float | None, d: int) -> float:
     return real("attention", "a finite scale", scale, lambda s: True, "leave it out for 1 / sqrt(D)")
 
 
-def _window(window: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def check_window(window: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """The keys seen before and after a place; None for all."""
     if window is None:
         return None
     if isinstance(window, Sequence) and not isinstance(window, str):

@@ -71,6 +71,27 @@ def group_norm(
     return _group_rule(GroupNormSpec(groups, epsilon), x, scale, offset)
 
 
+def instance_norm(
+    x: jax.Array, scale: jax.Array | None, offset: jax.Array | None, *, epsilon: float = 1e-5
+) -> jax.Array:
+    """x: (N, *spatial, C) -> same: each channel of each example normalised over itself: `group_norm` of C groups.
+
+    Args:
+      x: at least two axes.
+      scale, offset: (C,), any floating dtype; None for 1 and 0.
+      epsilon: > 0, added to the variance.
+
+    Raises:
+      InputError: shapes that do not fit, integers, epsilon <= 0.
+
+    >>> instance_norm(jnp.array([[[1.0, 10.0], [3.0, 30.0]]]), None, None, epsilon=1e-12).tolist()
+    [[[-1.0, -1.0], [1.0, 1.0]]]
+    """
+    epsilon = check("instance_norm", "(N, *spatial, C)", 2, epsilon, x, scale, offset)
+    groups = check_groups(x.shape[-1], x.shape[-1])
+    return _group_rule(GroupNormSpec(groups, epsilon), x, scale, offset)
+
+
 def check_groups(groups: int, channels: int) -> int:
     """The number of groups as a Python int; one that does not divide the channels is refused."""
     groups = integer("group_norm", "groups", groups, fix="choose a divisor of C")
