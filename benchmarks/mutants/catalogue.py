@@ -4,7 +4,7 @@ import dataclasses
 import functools
 
 from benchmarks.mutants import losses, norms, operators, pointwise, spatial, special
-from benchmarks.mutants.mutant import Break, Condition, Mutant, answering, has_entries, saving
+from benchmarks.mutants.mutant import Break, Condition, Mutant, answering, computes, saving
 from fnn.core.rule import Rule, rules
 
 # Found by running them: nothing tells these from the rule.
@@ -35,7 +35,7 @@ def mutants() -> dict[str, Mutant]:
 
 def formula(rule: Rule, name: str, kind: str, what: str, broken: Break, applies: Condition | None = None) -> Mutant:
     """A mutant made by hand, one row of a family's table."""
-    seen = has_entries(0)
+    seen = computes
     both = (lambda spec, args: seen(spec, args) and applies(spec, args)) if applies else seen
     fwd, bwd = saving(rule), answering(rule, broken)
     return Mutant(name=f"{rule.name}/{name}", rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=bwd, applies=both)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.mutants.mutant import has_entries, shapes_of
+from benchmarks.mutants.mutant import computes, shapes_of
 from benchmarks.mutants.rivals import Call, call_of
 from fnn.check.arrays import is_float
 from fnn.core.cases import Case
@@ -29,7 +29,7 @@ def correct_calls() -> Iterator[Call]:
         for i, case in enumerate(rule.cases):
             yield call_of(rule, i, case, rule)
         for what, change in _CHANGES.items():
-            i = next(i for i, c in enumerate(rule.cases) if has_entries(0)(c.spec, shapes_of(rule.name, i)))
+            i = next(i for i, c in enumerate(rule.cases) if computes(c.spec, shapes_of(rule.name, i)))
             call = call_of(rule, i, rule.cases[i], rule, _changing(rule.cases[i], change))
             yield Call(f"{call.name}, {what}", call.f, call.sample, call.auto)
     for name, (forward, backward, *args) in USERS.items():

@@ -187,6 +187,11 @@ def _shapes(rule: Rule) -> tuple:
     return jax.eval_shape(partial(rule.fwd, rule.cases[0].spec), *rule.cases[0].sample(0))
 
 
+def computes(spec: Any, args: list) -> bool:
+    """Cases that compute something from numbers: the first argument, which may be of indices, is not empty."""
+    return math.prod(args[0].shape) > 0 and any(is_float(a) and math.prod(a.shape) > 0 for a in args)
+
+
 def has_entries(leaf: int) -> Condition:
     """Cases in which an argument is there, and not empty."""
     return lambda spec, args: is_float(args[leaf]) and math.prod(args[leaf].shape) > 0

@@ -16,6 +16,7 @@ from benchmarks.mutants.mutant import (
     Mutant,
     answering,
     chosen,
+    computes,
     has_entries,
     is_real,
     leaves_of,
@@ -141,7 +142,7 @@ def _like(changed, g, keep: bool):
 def _whole_mutant(rule: Rule, kind: str, name: str, what: str, broken: Callable) -> Mutant:
     fwd, bwd = saving(rule), answering(rule, broken)
     name = f"{rule.name}/{name}"
-    return Mutant(name=name, rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=bwd, applies=has_entries(0))
+    return Mutant(name=name, rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=bwd, applies=computes)
 
 
 def _cotangent(change: Callable) -> Callable:

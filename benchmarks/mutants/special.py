@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
-from benchmarks.mutants.mutant import Back, Mutant, answering, chosen, has_entries, map_floats, saving, shapes_of
+from benchmarks.mutants.mutant import Back, Mutant, answering, chosen, computes, map_floats, saving, shapes_of
 from fnn.check.arrays import is_float
 from fnn.core.rule import Rule, rules
 
@@ -42,12 +42,12 @@ def _mutant(rule: Rule, kind: str, name: str, what: str, bwd: Callable = Back.gr
 
     name = f"{rule.name}/{name}"
     back = answering(rule, bwd)
-    return Mutant(name=name, rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=back, applies=has_entries(0))
+    return Mutant(name=name, rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=back, applies=computes)
 
 
 def _of_one_case(rule: Rule, i: int) -> Mutant:
     """Wrong for the options and shapes of one case alone."""
-    filled = has_entries(0)
+    filled = computes
 
     def concerns(spec, args) -> bool:
         return spec == rule.cases[i].spec and _shapes(args) == _shapes(shapes_of(rule.name, i)) and filled(spec, args)

@@ -18,17 +18,42 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from benchmarks.operations.zoo import OPERATIONS, Operation
+from benchmarks.operations.zoo import OPERATIONS, STEM, Operation
 from benchmarks.timing.machine import describe
 from benchmarks.timing.results import RESULTS, write
 from fnn import ops
 from fnn.core.program import bytes_of, depends
 
+POINTWISE = (
+    "selu",
+    "celu",
+    "mish",
+    "quick_gelu",
+    "softsign",
+    "relu6",
+    "hard_tanh",
+    "hard_sigmoid",
+    "hard_swish",
+    "glu",
+)
 # Registered rules that nobody times.
 MORE = {
     "pad reflect, 8x56x56x64": Operation("pad", {"x": (8, 56, 56, 64)}, {"pairs": ((1, 1), (1, 1)), "mode": "REFLECT"}),
     "hinge, 1024x1000": Operation("hinge", {"x": (1024, 1000)}, fixed={"labels": np.ones((1024, 1000), np.float32)}),
     "l2 penalty, 1024x1024": Operation("l2_penalty", {"params": (1024, 1024)}),
+    "rms norm, 32x196x384": Operation("rms_norm", {"x": (32, 196, 384), "scale": (384,)}),
+    "local response norm, 8x28x28x96": Operation("local_response_norm", {"x": (8, 28, 28, 96)}),
+    "rotary, 8x128x8x64": Operation("rotary", {"x": (8, 128, 8, 64)}),
+    "embed, 64x128 of 1000x256": Operation(
+        "embed", {"table": (1000, 256)}, fixed={"indices": np.zeros((64, 128), np.int32)}
+    ),
+    "prelu, 128x32x32x16": Operation("prelu", {"x": STEM, "slope": (16,)}),
+    "maxout, 128x32x32x16 in 2": Operation("maxout", {"x": STEM}, {"pieces": 2}),
+    **{f"{name}, 128x32x32x16": Operation(name, {"x": STEM}) for name in POINTWISE},
+    **{
+        f"{name.replace('_', ' ')}, 1024x1000": Operation(name, {"x": (1024, 1000), "targets": (1024, 1000)})
+        for name in ("absolute_error", "huber", "log_cosh", "poisson")
+    },
 }
 
 
@@ -59,6 +84,7 @@ def saved(f: Callable, arguments: tuple, fixed: tuple = ()) -> dict[str, int]:
 def row(name: str, operation: Operation) -> dict[str, Any]:
     """What an operation saves in both modes."""
     function = partial(getattr(ops, operation.op), **operation.options)
+    function = (lambda table, indices: ops.embed(indices, table)) if operation.op == "embed" else function
     arguments = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in operation.shapes.values())
     fixed = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in operation.fixed.values())
     found = {}

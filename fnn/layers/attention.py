@@ -10,7 +10,7 @@ from jax.nn import initializers
 
 from fnn import ops
 from fnn.core.combinators import Children, compose
-from fnn.core.errors import integer, require, require_flag
+from fnn.core.errors import ARRAYS, integer, require, require_flag, require_float_spec, require_floats
 from fnn.core.layer import Layer, Params, State, require_layer, shown
 from fnn.core.spec import Spec
 from fnn.core.words import described
@@ -85,7 +85,7 @@ def multi_head_attention(
     if cache is not None:
         cache = integer(_WHERE, "cache", cache)
         require(causal, _WHERE, "a causal layer for a cache", "causal=False", "pass causal=True")
-    rotary = None if rotary is None else check_base(rotary, _WHERE)
+    rotary = None if rotary is None else check_base(rotary, _WHERE, "rotary")
     rate = check_rate(dropout_rate, _WHERE, "dropout_rate")
     options: dict[str, Any] = {"bias": bias, "kernel_init": kernel_init, "bias_init": bias_init}
     children: list[tuple[str, Layer]] = [
@@ -132,6 +132,10 @@ def _parts(x: Any) -> dict[str, Any]:
     for name in ("x", "context"):
         if name in given:
             a: Any = given[name]
+            if isinstance(a, jax.ShapeDtypeStruct):
+                require_float_spec(_WHERE, a)
+            elif isinstance(a, ARRAYS):
+                require_floats(_WHERE, **{name: a})
             ok = hasattr(a, "ndim") and a.ndim == 3
             got = getattr(a, "shape", None) or described(a)
             require(ok, _WHERE, f"{name} of shape (N, T, C)", got, "give it the missing axes, for example x[None]")

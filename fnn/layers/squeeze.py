@@ -13,6 +13,7 @@ import jax
 from fnn.core.combinators import Children, compose
 from fnn.core.errors import integer, require
 from fnn.core.layer import Layer, require_layer, shown
+from fnn.core.words import described
 from fnn.layers.activation import relu, sigmoid
 from fnn.layers.dense import dense
 from fnn.layers.pool import global_avg_pool
@@ -51,7 +52,13 @@ def _wired(children: Children, features: int) -> Layer:
     def run(call: Callable[..., Any], join: Callable[..., Any], x: Any) -> Any:
         ok = hasattr(x, "shape") and x.ndim >= 3 and x.shape[-1] == features
         fix = "say how many channels x has"
-        require(ok, "squeeze_excite", f"x of shape (N, *spatial, {features})", getattr(x, "shape", x), fix)
+        require(
+            ok,
+            "squeeze_excite",
+            f"x of shape (N, *spatial, {features})",
+            getattr(x, "shape", None) or described(x),
+            fix,
+        )
         s = x
         for i in range(len(children)):
             s = call(i, s)

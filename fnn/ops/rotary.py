@@ -48,10 +48,10 @@ def rotary(
     """
     where = "rotary"
     require_floats(where, x=x)
+    require_flag(where, "interleaved", interleaved)
     ok = x.ndim == 4 and x.shape[-1] % 2 == 0
     require(ok, where, "x of shape (N, T, H, D), D even", x.shape, "give it heads: x.reshape(*x.shape[:-1], heads, -1)")
     base = check_base(base)
-    require_flag(where, "interleaved", interleaved)
     if positions is None:
         positions = jnp.arange(x.shape[1])
     require_array(where, "positions", positions)
@@ -61,9 +61,9 @@ def rotary(
     return rule(Rotary(base, bool(interleaved)), x, positions)
 
 
-def check_base(base: float, where: str = "rotary") -> float:
+def check_base(base: float, where: str = "rotary", name: str = "base") -> float:
     """The base as a Python float; what is no number > 0 is refused."""
-    return real(where, "base > 0", base, lambda b: b > 0, "use base=10000.0")
+    return real(where, f"a number {name} > 0", base, lambda b: b > 0, f"use {name}=10000.0")
 
 
 def _turn(spec: Rotary, x, positions, sign):

@@ -96,7 +96,7 @@ REFUSED = {
     "a causal layer for a cache": lambda: fnn.multi_head_attention(8, 2, cache=4),
     "a dropout_rate in": lambda: fnn.multi_head_attention(8, 2, dropout_rate=1.0),
     "a Layer for norm": lambda: fnn.multi_head_attention(8, 2, norm=fnn.layer_norm),
-    "base > 0": lambda: fnn.multi_head_attention(8, 2, rotary=0.0),
+    "rotary > 0": lambda: fnn.multi_head_attention(8, 2, rotary=0.0),
     "window >= 0": lambda: fnn.multi_head_attention(8, 2, window=-2),
     "x of shape": lambda: run(jnp.ones((5, 6))),
     "a dict of x and any of context": lambda: run({"x": X, "masks": None}),

@@ -39,6 +39,7 @@ TAKES = {
     "hinge": (classes, signs),
     "sigmoid_binary_cross_entropy": (bits,),
     "squared_error": (bits,),
+    **dict.fromkeys(("absolute_error", "huber", "smooth_l1", "log_cosh"), (bits,)),
     "accuracy": (classes, bits),
     "zero_one": (classes, signs),
     "top_k_accuracy": (classes,),

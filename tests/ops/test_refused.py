@@ -21,10 +21,24 @@ SHAPES = {
     "targets": ROWS,
     "kernel": (2, 2, 2, 2),
     "filter": (2, 2),
-    **dict.fromkeys(("scale", "offset", "mean", "var"), (2,)),
+    "query": ROWS,
+    "value": ROWS,
+    "log_rates": ROWS,
+    "indices": ROWS,
+    **dict.fromkeys(("scale", "offset", "mean", "var", "slope"), (2,)),
 }
-OPTIONS = {"window": 2, "output_size": 2, "groups": 1, "key": jax.random.key(0), "rate": 0.5, "k": 1}
+OPTIONS = {
+    "window": 2,
+    "output_size": 2,
+    "groups": 1,
+    "key": jax.random.key(0),
+    "rate": 0.5,
+    "k": 1,
+    "pieces": 2,
+    "factor": 1,
+}
 OPTIONS |= {"pairs": ((1, 1), (1, 1)), "mode": "REFLECT", "labels": jnp.zeros(ROWS[:-1], int)}
+OWN = {("dense", "kernel"): (2, 2), ("attention", "key"): ROWS, ("embed", "table"): (2, 2)}
 EMPTY = inspect.Parameter.empty
 LARGE = 10**12
 
@@ -38,7 +52,7 @@ def operations():
 def arguments(name, dtype):
     for p in inspect.signature(getattr(ops, name)).parameters.values():
         if p.default is EMPTY:
-            shape = (2, 2) if name == "dense" and p.name == "kernel" else SHAPES.get(p.name)
+            shape = OWN.get((name, p.name), SHAPES.get(p.name))
             yield p.name, OPTIONS[p.name] if shape is None else np.ones(shape).astype(dtype)
 
 
@@ -46,6 +60,10 @@ def layers():
     """Every public layer that has parameters, or none that depend on x, with the least options."""
     needed = {
         "features": 2,
+        "heads": 1,
+        "hidden": 2,
+        "rows": 2,
+        "pieces": 1,
         "window": 2,
         "kernel_size": 2,
         "groups": 1,
@@ -55,7 +73,12 @@ def layers():
     }
     for name, f in vars(fnn).items():
         module = getattr(f, "__module__", "")
-        if inspect.isfunction(f) and module.startswith("fnn.layers") and not module.endswith("shape"):
+        if (
+            inspect.isfunction(f)
+            and module.startswith("fnn.layers")
+            and not module.endswith("shape")
+            and name != "embed"
+        ):
             parameters = inspect.signature(f).parameters.values()
             yield name, f(*[needed[p.name] for p in parameters if p.default is EMPTY])
 

@@ -20,6 +20,7 @@ ARGUMENTS = {
     "value": ROWS,
     "features": 2,
     "heads": 1,
+    "hidden": 2,
     "window": 2,
     "kernel_size": 2,
     "f": fnn.ops.relu,

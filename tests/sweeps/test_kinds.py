@@ -173,6 +173,10 @@ WORDS = {
     "params": "array",
     "path": "child",
 }
+TOKENS = jnp.ones((2, 3, 4))
+INPUTS = dict.fromkeys(("multi_head_attention", "transformer_block", "class_token"), TOKENS)
+INPUTS["transformer_block"] = {"x": TOKENS, "context": TOKENS}
+INPUTS["embed"] = jnp.zeros((2, 3), int)
 # Functions that take any tree, or only pass values on.
 ANYTHING = {"decay_mask", "rules", "identity.init", "identity.apply", "check_all", "keep_memory", "save", "load"}
 
@@ -185,7 +189,7 @@ def _public(module):
 
 def _methods(kind, layer):
     """init and apply of a layer as functions of their own."""
-    x = LOGITS if kind == "repeat" else X
+    x = LOGITS if kind == "repeat" else INPUTS.get(kind, X)
     params, state = layer.init(KEY, x)
 
     def init(key=KEY, x=x):
@@ -255,7 +259,7 @@ def _use(name, out):
     """Run what was made: an option that was accepted must work."""
     if not isinstance(out, Layer) or name in ("Layer", "lift", "at"):
         return out
-    x = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32) if name == "lenet5" else X
+    x = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32) if name == "lenet5" else INPUTS.get(name, X)
 
     def run(x):
         params, state = out.init(KEY, x)
@@ -339,7 +343,7 @@ def _program(name, argument, value):
         params, state = out.init(KEY, x)
         return out.apply(params, state, x, train=True, key=KEY)[0]
 
-    x = jnp.ones((2, 32, 32, 1)) if name == "lenet5" else X
+    x = jnp.ones((2, 32, 32, 1)) if name == "lenet5" else INPUTS.get(name, X)
     return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(run)(x)))
 
 

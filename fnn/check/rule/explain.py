@@ -144,7 +144,7 @@ def explain(name: str | Rule, *, case: int = 0) -> Explanation:
 
 def _formula(rule: Rule) -> str:
     """The docstring of the rule's module, and of a module it refers to for the formula."""
-    module = sys.modules.get(rule.bwd.__module__)
+    module = sys.modules.get(rule.reference.__module__)  # fwd and bwd may come from a maker of many rules
     text = (inspect.getdoc(module) if module else None) or inspect.getdoc(rule.forward) or inspect.getdoc(rule.bwd)
     if text is None:
         return "(none: state the formula in the docstring of the rule's module)"

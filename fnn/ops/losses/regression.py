@@ -89,15 +89,17 @@ def poisson(log_rates: jax.Array, targets: jax.Array) -> jax.Array:
     >>> poisson(jnp.array([0.0]), jnp.array([3.0])).tolist()
     [1.0]
     """
-    return _measured("poisson", _poisson, None, log_rates, targets)
+    return _measured("poisson", _poisson, None, log_rates, targets, "log_rates")
 
 
 def _positive(where: str, name: str, value: float) -> float:
     return real(where, f"a number {name} > 0", value, lambda v: v > 0, f"use {name}=1.0")
 
 
-def _measured(where: str, rule: Rule, option: float | None, p: jax.Array, t: jax.Array) -> jax.Array:
-    require_floats(where, predictions=p, targets=t)
+def _measured(
+    where: str, rule: Rule, option: float | None, p: jax.Array, t: jax.Array, name: str = "predictions"
+) -> jax.Array:
+    require_floats(where, **{name: p}, targets=t)
     require(
         t.shape == p.shape, where, f"targets of the predictions' shape {p.shape}", t.shape, "reshape one of the two"
     )
@@ -118,18 +120,13 @@ def _error(name: str, f: Callable, slopes: Callable, textbook: Callable, options
         dp, dt = (weighted(widen(dl), slope) for slope in slopes(option, widen(p), widen(t)))
         return dp.astype(p.dtype), dt.astype(t.dtype)
 
-    def refused():
-        from fnn.ops import losses
-
-        return getattr(losses, name)(jnp.ones((2, 3)), jnp.ones((3, 2)))
-
     return Rule(
         name=name,
         forward=forward,
         fwd=fwd,
         bwd=bwd,
         reference=textbook,
-        refuses=((refused, "targets of the predictions' shape"),),
+        refuses=((lambda: globals()[name](jnp.ones((2, 3)), jnp.ones((3, 2))), "targets of the predictions' shape"),),
         cases=(
             *(case(option, normal((8, 3), 2.0), (8, 3)) for option in options),
             case(options[0], (), (), batched=False),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fnn.core.cases import case, normal
@@ -37,7 +38,7 @@ class LocalResponse:
         inside = [i == a.ndim - 1 if self.across else 0 < i < a.ndim - 1 for i in range(a.ndim)]
         window = [self.size if here else 1 for here in inside]
         padding = [pads if here else (0, 0) for here in inside]
-        return lax.reduce_window(a, jnp.zeros((), a.dtype), lax.add, window, [1] * a.ndim, padding)
+        return lax.reduce_window(a, np.zeros((), a.dtype), lax.add, window, [1] * a.ndim, padding)
 
     def count(self, ndim: int) -> int:
         """The numbers in a window."""
@@ -66,7 +67,7 @@ def local_response_norm(
       InputError: another rank, integers, size < 1, k <= 0.
 
     >>> local_response_norm(jnp.array([[3.0, 4.0]]), 3, alpha=3.0, beta=1.0, k=1.0).round(4).tolist()
-    [[0.11540000140666962, 0.1538000047206879]]
+    [[0.11539999395608902, 0.15379999577999115]]
     """
     where = "local_response_norm"
     require_floats(where, x=x)

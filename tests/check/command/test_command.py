@@ -149,7 +149,7 @@ def test_list(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--rule", "rleu"], r"--rule expected rules among adaptive_avg_pool, .*; got rleu; choose from these"),
+        (["--rule", "rleu"], r"--rule expected rules among absolute_error, .*; got rleu; choose from these"),
         (["--skip", "jti"], "--skip expected checks among .*; got jti"),
         (["--seed", "-1"], "--seed expected a number from 0 to 4294967295; got -1"),
         (
