@@ -10,6 +10,8 @@ Sources: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5; Do
 https://arxiv.org/abs/2010.11929, for the class token and learned positions.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ from fnn import ops
 from fnn.core.errors import integer, require, require_float_spec, require_floats
 from fnn.core.layer import Layer, Params, require_shape, shown, weights
 from fnn.core.lift import lift
+from fnn.core.sizes import fixed
 from fnn.core.spec import Spec
 from fnn.layers.initial import initial, require_initializers
 from fnn.ops.rotary import check_base
@@ -118,19 +121,20 @@ def sinusoidal_positions(*, base: float = 10_000.0) -> Layer:
         expected = "x (N, T, C) with C even, or (N, H, W, C) with C divided by 4"
         require(ok, "sinusoidal_positions", expected, x.shape, "choose other channels")
         *places, c = x.shape[1:]
-        waves = [_waves(n, c // len(places), base) for n in places]
+        waves = [_waves(n, c // len(places), base).astype(x.dtype) for n in places]
         if len(waves) == 2:
-            rows, columns = (np.broadcast_to(w, (*places, c // 2)) for w in (waves[0][:, None], waves[1][None]))
-            waves = [np.concatenate([rows, columns], -1)]
-        return x + jnp.asarray(waves[0], x.dtype)[None]
+            rows, columns = (jnp.broadcast_to(w, (*places, c // 2)) for w in (waves[0][:, None], waves[1][None]))
+            waves = [jnp.concatenate([rows, columns], -1)]
+        return x + jnp.asarray(waves[0])[None]
 
     return lift(apply, name="sinusoidal_positions")
 
 
-def _waves(n: int, c: int, base: float) -> np.ndarray:
-    """(n, c) in float64."""
-    angles = np.arange(n)[:, None] * base ** (-np.arange(c // 2) / (c // 2))
-    return np.concatenate([np.sin(angles), np.cos(angles)], -1)
+def _waves(n: Any, c: int, base: float) -> Any:
+    """(n, c), in float64 where n is known: far places lose digits otherwise."""
+    numbers = np if fixed(n) else jnp
+    angles = numbers.arange(n)[:, None] * base ** (-np.arange(c // 2) / (c // 2))[None]
+    return numbers.concatenate([numbers.sin(angles), numbers.cos(angles)], -1)
 
 
 @shown

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from fnn.core.combinators import Children, compose
-from fnn.core.errors import integer, require
+from fnn.core.errors import ARRAYS, integer, require
 from fnn.core.layer import Layer, require_layer, shown
 from fnn.core.words import described
 from fnn.layers.activation import relu, sigmoid
@@ -50,7 +50,7 @@ def squeeze_excite(features: int, hidden: int, *, activation: Layer | None = Non
 
 def _wired(children: Children, features: int) -> Layer:
     def run(call: Callable[..., Any], join: Callable[..., Any], x: Any) -> Any:
-        ok = hasattr(x, "shape") and x.ndim >= 3 and x.shape[-1] == features
+        ok = isinstance(x, (*ARRAYS, jax.ShapeDtypeStruct)) and x.ndim >= 3 and x.shape[-1] == features
         fix = "say how many channels x has"
         require(
             ok,

@@ -15,6 +15,7 @@ import jax
 from fnn.core.combinators import Children, compose, parallel, serial
 from fnn.core.errors import integer, require, require_flag
 from fnn.core.layer import Layer, require_layer, shown
+from fnn.core.words import described
 from fnn.layers.activation import gelu
 from fnn.layers.attention import multi_head_attention
 from fnn.layers.dense import dense
@@ -121,6 +122,7 @@ def transformer_block(
     (2, 5, 8)
     """
     where = "transformer_block"
+    features = integer(where, "features", features)
     for name, flag in {"cross": cross, "norm_first": norm_first}.items():
         require_flag(where, name, flag)
     rate = check_rate(dropout_rate, where, "dropout_rate")
@@ -136,10 +138,10 @@ def transformer_block(
     children = [pair for name, part in parts.items() for pair in ((f"{name}_norm", norm), (name, part))]
     if rate:
         children += [(f"{name}_dropout", dropout(rate)) for name in parts]
-    return _wired(tuple(children), tuple(parts), bool(norm_first))
+    return _wired(tuple(children), tuple(parts), bool(norm_first), features)
 
 
-def _wired(children: Children, parts: tuple[str, ...], norm_first: bool) -> Layer:
+def _wired(children: Children, parts: tuple[str, ...], norm_first: bool, features: int) -> Layer:
     names = [name for name, _ in children]
 
     def run(call: Callable[..., Any], join: Callable[..., Any], x: Any) -> Any:
@@ -149,6 +151,9 @@ def _wired(children: Children, parts: tuple[str, ...], norm_first: bool) -> Laye
         if "cross_attention" in parts:
             require("context" in given, "transformer_block", 'a dict with "x" and "context"', [*given], fix)
         y = given["x"]
+        got = getattr(y, "shape", None) or described(y)
+        ok = isinstance(got, tuple) and len(got) == 3 and got[-1] == features
+        require(ok, "transformer_block", f"x of shape (N, T, {features})", got, "project x to so many features first")
 
         def named(name: str, a: Any) -> Any:
             return call(names.index(name), a) if name in names else a
@@ -161,7 +166,7 @@ def _wired(children: Children, parts: tuple[str, ...], norm_first: bool) -> Laye
         return {**given, "x": y} if isinstance(x, Mapping) else y
 
     def rebuild(kids: Sequence[Layer]) -> Layer:
-        return _wired(tuple(zip(names, kids, strict=True)), parts, norm_first)
+        return _wired(tuple(zip(names, kids, strict=True)), parts, norm_first, features)
 
     return compose("transformer_block", children, run, rebuild)
 

@@ -1,7 +1,7 @@
 """Elementwise activations that scale x or bend it: y = f(x), dx = f'(x) dy.
 
     name         f(x)                                 f'(x)                              saved
-    selu         λ x if x > 0 else λ α (e^x - 1)      λ if y > 0 else y + λ α            y
+    selu         λ x if x > 0 else λ α (e^x - 1)      λ if x > 0 else λ α e^x            x
     celu         x if x > 0 else a (e^(x/a) - 1)      1 if y > 0 else y / a + 1          y
     softsign     x / (1 + |x|)                        (1 - |y|)²                         y
     mish         x t, t = tanh(log(1 + e^x))          t + x (1 - t²) σ(x)                x
@@ -17,6 +17,7 @@ Misra, 2019, https://arxiv.org/abs/1908.08681; Hendrycks and Gimpel, 2016, https
 import jax
 import jax.numpy as jnp
 
+from fnn.core.dtypes import widen
 from fnn.core.errors import real, require_floats
 from fnn.ops.activation_rule import activation_rule, saturated
 from fnn.ops.ramp import plain_softplus
@@ -34,8 +35,8 @@ def _bent(scale, alpha, rate, x):
 _selu = activation_rule(
     "selu",
     f=lambda _, x: _bent(SCALE, SCALE * ALPHA, 1.0, x),
-    dx=lambda _, y, dy: dy * jnp.where(y > 0, SCALE, y + SCALE * ALPHA),
-    saves="y",
+    dx=lambda _, x, dy: dy * jnp.where(x > 0, SCALE, SCALE * ALPHA * jnp.exp(jnp.minimum(x, 0))),
+    saves="x",
     textbook=lambda _, x: SCALE * jnp.where(x > 0, x, ALPHA * (jnp.exp(x) - 1)),
     kinks=True,
 )
@@ -91,7 +92,7 @@ def _softsign_of(x):
 
 _softsign = activation_rule(
     "softsign",
-    f=lambda _, x: _softsign_of(x),
+    f=lambda _, x: _softsign_of(widen(x)).astype(x.dtype),
     dx=lambda _, y, dy: dy * (1 - jnp.abs(y)) ** 2,
     saves="y",
     textbook=lambda _, x: x / (1 + jnp.abs(x)),

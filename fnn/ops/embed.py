@@ -7,11 +7,13 @@ Source: Bengio et al., 2003, https://www.jmlr.org/papers/v3/bengio03a.html, sect
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from fnn.core.cases import case, integers
 from fnn.core.dtypes import widen
 from fnn.core.errors import require, require_array, require_floats
 from fnn.core.rule import Rule
+from fnn.core.sharding import result_sharding
 from fnn.core.values import require_values
 
 
@@ -54,7 +56,11 @@ def _place(indices, rows):
 
 
 def _forward(spec, indices, table):
-    return table.at[_place(indices, table.shape[0])].get(mode="fill", fill_value=jnp.nan)
+    sharding = result_sharding(indices)
+    if sharding is not None:
+        sharding = sharding.update(spec=PartitionSpec(*sharding.spec, None))
+    rows = table.at[_place(indices, table.shape[0])]
+    return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=sharding)
 
 
 def _fwd(spec, indices, table):
@@ -63,6 +69,8 @@ def _fwd(spec, indices, table):
 
 def _bwd(spec, residuals, dy):
     indices, table = residuals
+    if result_sharding(indices) is not None:  # JAX knows where the sum over the devices belongs
+        return None, jax.vjp(lambda table: _forward(spec, indices, table), table)[1](dy)[0]
     dy = widen(dy).reshape(-1, dy.shape[-1])
     dtable = jnp.zeros(table.shape, dy.dtype).at[_place(indices, table.shape[0]).ravel()].add(dy, mode="drop")
     return None, dtable.astype(table.dtype)

@@ -78,6 +78,8 @@ def test_layers_of_many_sizes(name, i):
 @pytest.mark.parametrize("symbols", SHAPES)
 @pytest.mark.parametrize(("name", "i"), EXAMPLES)
 def test_layers_are_themselves_once_exported(name, i, symbols):
+    if name == "position_embedding" and "h" in symbols:
+        pytest.skip("it has an embedding for each place that init was shown")
     check_layer(LAYERS[name][i](), symbols, SHAPES[symbols])
 
 
