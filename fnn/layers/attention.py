@@ -131,19 +131,25 @@ def _parts(x: Any) -> dict[str, Any]:
     require(ok, _WHERE, f"x, or a dict of x and any of {', '.join(_PARTS[1:])}", [*given], "name the parts like this")
     for name in ("x", "context"):
         if name in given:
-            a: Any = given[name]
-            if isinstance(a, jax.ShapeDtypeStruct):
-                require_float_spec(_WHERE, a)
-            elif isinstance(a, ARRAYS):
-                require_floats(_WHERE, **{name: a})
-            ok = hasattr(a, "ndim") and a.ndim == 3
-            got = getattr(a, "shape", None) or described(a)
-            require(ok, _WHERE, f"{name} of shape (N, T, C)", got, "give it the missing axes, for example x[None]")
+            require_sequence(_WHERE, name, given[name])
     lengths, others = given.pop("lengths", None), given.pop("context_lengths", None)
     if "context" not in given:
         require(others is None, _WHERE, "context_lengths beside a context", "no context", "pass lengths for x")
         others = lengths
     return given | {"query_lengths": lengths, "key_lengths": others}
+
+
+def require_sequence(where: str, name: str, a: Any, features: int | None = None) -> None:
+    """Refuse what is no array of floats, or shape of one, with three axes and so many channels."""
+    if isinstance(a, jax.ShapeDtypeStruct):
+        require_float_spec(where, a)
+    elif isinstance(a, ARRAYS):
+        require_floats(where, **{name: a})
+    ok = isinstance(a, (*ARRAYS, jax.ShapeDtypeStruct)) and len(a.shape) == 3
+    ok = ok and features in (None, a.shape[-1])
+    got = a.shape if isinstance(a, (*ARRAYS, jax.ShapeDtypeStruct)) else described(a)
+    channels = "C" if features is None else features
+    require(ok, where, f"{name} of shape (N, T, {channels})", got, "give it the missing axes, for example x[None]")
 
 
 def _between(

@@ -15,9 +15,8 @@ import jax
 from fnn.core.combinators import Children, compose, parallel, serial
 from fnn.core.errors import integer, require, require_flag
 from fnn.core.layer import Layer, require_layer, shown
-from fnn.core.words import described
 from fnn.layers.activation import gelu
-from fnn.layers.attention import multi_head_attention
+from fnn.layers.attention import multi_head_attention, require_sequence
 from fnn.layers.dense import dense
 from fnn.layers.dropout import dropout
 from fnn.layers.norm import layer_norm
@@ -151,9 +150,7 @@ def _wired(children: Children, parts: tuple[str, ...], norm_first: bool, feature
         if "cross_attention" in parts:
             require("context" in given, "transformer_block", 'a dict with "x" and "context"', [*given], fix)
         y = given["x"]
-        got = getattr(y, "shape", None) or described(y)
-        ok = isinstance(got, tuple) and len(got) == 3 and got[-1] == features
-        require(ok, "transformer_block", f"x of shape (N, T, {features})", got, "project x to so many features first")
+        require_sequence("transformer_block", "x", y, features)
 
         def named(name: str, a: Any) -> Any:
             return call(names.index(name), a) if name in names else a
