@@ -6,6 +6,7 @@ allowed are -inf, of which the exponential is an exact zero, as are its slopes.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -99,6 +100,20 @@ def _peaks(s: jax.Array) -> jax.Array:
     return jnp.where(peak == -jnp.inf, 0, peak)
 
 
+# Compiled apart, so that outside jit too jax_debug_infs never sees a score that is not allowed.
+@partial(jax.jit, static_argnums=0, inline=True)
+def _exponentials(spec: AttentionSpec, queries: Queries, keys: Keys) -> tuple[jax.Array, jax.Array]:
+    s = scores(spec, queries, keys)
+    peak = _peaks(s)
+    return jnp.exp(s - peak), peak
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def _exponentials_below(spec: AttentionSpec, queries: Queries, keys: Keys, peak: jax.Array) -> jax.Array:
+    """The same again, in the same words, so that XLA may share them."""
+    return jnp.exp(scores(spec, queries, keys) - peak)
+
+
 def _dropped(spec: AttentionSpec, p: jax.Array, queries: Queries, keys: Keys) -> jax.Array:
     """p (N, K, G T, S) after dropout, which draws for each place in the sequence from a key of its own."""
     random = keys.random
@@ -118,9 +133,7 @@ def _dropped(spec: AttentionSpec, p: jax.Array, queries: Queries, keys: Keys) ->
 
 def forward(spec: AttentionSpec, queries: Queries, keys: Keys) -> tuple[jax.Array, jax.Array, jax.Array]:
     """y (N, K, G, T, E), and of each row of scores its peak and the sum of e = exp(s - peak), (N, K, G, T, 1); wide."""
-    s = scores(spec, queries, keys)
-    peak = _peaks(s)
-    e = jnp.exp(s - peak)
+    e, peak = _exponentials(spec, queries, keys)
     total = e.sum(-1, keepdims=True)
     total = jnp.where(total == 0, 1, total)  # of a query that sees no key
     y = _times(_dropped(spec, e, queries, keys).astype(keys.v.dtype), keys.v, (3, 2)) / total  # fewer numbers than e
@@ -139,7 +152,7 @@ def backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """dq, dk, dv and the cotangent of the bias, wide, by the formula in `fnn.ops.attention.rule`."""
     q, y, peak, total, dy = map(rows, (queries.q, y, peak, total, dy))
-    p = jnp.exp(scores(spec, queries, keys) - peak)  # as in the forward pass, so that XLA may share it
+    p = _exponentials_below(spec, queries, keys, peak)
     # Every term has a factor p dy. Divided in dy there are fewer numbers, but half precision would lose small ones.
     p, dy = (p, dy / total) if _is_wide(dy) else (p / total, dy)
     dp = _dropped(spec, _times(dy, keys.v, (3, 3)), queries, keys)

@@ -93,7 +93,8 @@ def chunked_backward(
 
     wide = wide_dtype(queries.q)
     zeros = align(jax.tree.map(lambda a: jnp.zeros_like(a, wide), (keys.k, keys.v, bias)), dy)[0]
-    # The padding's scores may be anything; below a peak of inf they count nothing.
-    rest = (_cut(y, block), _cut(peak, block, fill=jnp.inf), _cut(total, block, fill=1), _cut(dy, block))
+    # The padding's scores may be anything; below the highest peak they count nothing.
+    highest = float(jnp.finfo(peak.dtype).max)
+    rest = (_cut(y, block), _cut(peak, block, fill=highest), _cut(total, block, fill=1), _cut(dy, block))
     (dk, dv, dbias), (dq, own) = lax.scan(one, zeros, (cut, *rest))
     return _joined(dq, many), dk, dv, dbias if own is None else _joined(own, many)

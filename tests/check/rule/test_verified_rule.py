@@ -44,13 +44,13 @@ def test_the_page():
             compared += 1
     assert compared == sum(kind == "text" for kind, _ in BLOCKS) > 0
     tests = [name for name in names if name.startswith("test_")]
-    assert tests == ["test_rms_norm", "test_at_a_point"]
+    assert tests == ["test_my_rms_norm", "test_at_a_point"]
     names["test_at_a_point"]()  # test_rms_norm repeats what step 5 printed
 
     with pytest.raises(
         fnn.InputError, match=r"rms_norm expected x \(..., C\) and scale \(C,\); got \(2, 3\) and \(2,\)"
     ):
-        names["rms_norm"](*map(names["jnp"].ones, ((2, 3), (2,))))
+        names["my_rms_norm"](*map(names["jnp"].ones, ((2, 3), (2,))))
 
 
 def test_the_page_teaches_what_is_not_there_yet():
