@@ -35,7 +35,6 @@ def mutants() -> dict[str, Mutant]:
 
 def formula(rule: Rule, name: str, kind: str, what: str, broken: Break, applies: Condition | None = None) -> Mutant:
     """A mutant made by hand, one row of a family's table."""
-    seen = computes
-    both = (lambda spec, args: seen(spec, args) and applies(spec, args)) if applies else seen
+    both = (lambda spec, args: computes(spec, args) and applies(spec, args)) if applies else computes
     fwd, bwd = saving(rule), answering(rule, broken)
     return Mutant(name=f"{rule.name}/{name}", rule=rule.name, kind=kind, what=what, fwd=fwd, bwd=bwd, applies=both)

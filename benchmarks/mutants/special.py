@@ -47,10 +47,9 @@ def _mutant(rule: Rule, kind: str, name: str, what: str, bwd: Callable = Back.gr
 
 def _of_one_case(rule: Rule, i: int) -> Mutant:
     """Wrong for the options and shapes of one case alone."""
-    filled = computes
 
     def concerns(spec, args) -> bool:
-        return spec == rule.cases[i].spec and _shapes(args) == _shapes(shapes_of(rule.name, i)) and filled(spec, args)
+        return spec == rule.cases[i].spec and _shapes(args) == _shapes(shapes_of(rule.name, i)) and computes(spec, args)
 
     def broken(back: Back) -> tuple:
         if not concerns(back.spec, back.args):

@@ -16,7 +16,7 @@ from fnn.core.spec import Spec
 from fnn.core.words import described
 from fnn.layers.dense import dense
 from fnn.layers.initial import full
-from fnn.ops.attention.rule import check_window
+from fnn.ops.attention.arguments import check_window
 from fnn.ops.dropout import check_rate
 from fnn.ops.rotary import check_base
 
@@ -197,6 +197,8 @@ def _step(cache: int, window: tuple[int, int] | None, state: State, x: Any) -> t
         expected = f"a batch of {state[name].shape[0]}, as init was given"
         require(ok, _WHERE, expected, x[name].shape[0], "make a state with init for this batch")
     start, t = state["length"], x["query"].shape[1]
+    ok = x["key"].shape[1] == t
+    require(ok, _WHERE, "no context beside a cache", "one of another length", "attend to it by a layer without a cache")
     end = start + t
     least = t if isinstance(end, jax.core.Tracer) else int(end)
     require(least <= cache, _WHERE, f"at most {cache} positions, the cache", least, "make a larger cache")

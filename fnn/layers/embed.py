@@ -93,7 +93,8 @@ def position_embedding(
         (embedding,) = weights("position_embedding", params, "embedding")
         require_floats("position_embedding", x=x, embedding=embedding)
         fix = "cut or resize the embedding, or x"
-        require(x.shape[1:] == embedding.shape, "position_embedding", f"x (N, {embedding.shape})", x.shape, fix)
+        expected = f"x (N, {', '.join(map(str, embedding.shape))})"
+        require(x.shape[1:] == embedding.shape, "position_embedding", expected, x.shape, fix)
         return x + jnp.asarray(embedding)[None]
 
     return lift(apply, init, name="position_embedding")

@@ -9,6 +9,7 @@ import fnn
 from tests.helpers import assert_close, normal
 
 X, CONTEXT = normal(0, (2, 5, 6)), normal(1, (2, 3, 4))
+CONTEXT_6 = normal(2, (2, 3, 6))
 KEY = jax.random.key(0)
 
 
@@ -105,6 +106,7 @@ REFUSED = {
     "a mask of booleans": lambda: run({"x": X, "mask": jnp.ones((1, 1, 5, 5))}),
     "a key in training": lambda: run(X, train=True),
     "evaluation of a layer with a cache": lambda: run(X, train=True, causal=True, cache=9),
+    "no context beside a cache": lambda: run({"x": X, "context": CONTEXT_6}, causal=True, cache=9),
     "no mask and no lengths": lambda: run({"x": X, "lengths": jnp.array([1, 2])}, causal=True, cache=9),
 }
 

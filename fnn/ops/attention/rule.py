@@ -14,33 +14,25 @@ for blocks; Dao et al., 2022, https://arxiv.org/abs/2205.14135, for the backward
 https://arxiv.org/abs/2305.13245, for grouped queries.
 """
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from fnn.core.cases import booleans, case, integers, random_key
-from fnn.core.errors import (
-    InputError,
-    given,
-    integer,
-    real,
-    require,
-    require_array,
-    require_flag,
-    require_floats,
-    require_key,
-)
+from fnn.core.errors import given, require, require_flag, require_floats
 from fnn.core.implementation import Implementation, Product
 from fnn.core.rule import Rule
-from fnn.core.sharding import varying
-from fnn.core.values import require_values
-from fnn.core.words import described
 from fnn.ops.attention import block
+from fnn.ops.attention.arguments import (
+    check_broadcast,
+    check_lengths,
+    check_random,
+    check_scale,
+    check_shapes,
+    check_window,
+)
 from fnn.ops.attention.block import AttentionSpec, Keys, Queries
 from fnn.ops.attention.chunked import chunked_backward, chunked_forward, fits, pays
 from fnn.ops.dropout import check_rate
@@ -94,88 +86,23 @@ def attention(
     single = query.ndim == 3
     if single:
         query, key, value = (a[None] if a.ndim == 3 else a for a in (query, key, value))
-    heads = _check_shapes(query, key, value)
+    heads = check_shapes(query, key, value)
     scores = (query.shape[0], query.shape[2], query.shape[1], key.shape[1])
     for name, a in {"bias": bias, "mask": mask}.items():
-        _check_broadcast(name, a, scores)
+        check_broadcast(name, a, scores)
     if mask is not None:
         require(mask.dtype == bool, where, "a mask of booleans", mask.dtype, "compare: mask != 0; numbers are a bias")
     for name, lengths, most in (
         ("query_lengths", query_lengths, scores[2]),
         ("key_lengths", key_lengths, scores[3]),
     ):
-        _check_lengths(name, lengths, scores[0], most)
+        check_lengths(name, lengths, scores[0], most)
     require_flag(where, "causal", causal)
     rate = check_rate(dropout_rate, where, "dropout_rate")
-    spec = AttentionSpec(_scale(scale, query.shape[-1]), bool(causal), check_window(window), rate)
+    spec = AttentionSpec(check_scale(scale, query.shape[-1]), bool(causal), check_window(window), rate)
     bias, mask = (a if a is None else _split(a, heads) for a in (bias, mask))
-    y = rule(spec, query, key, value, bias, mask, query_lengths, key_lengths, _random(rate, query, dropout_key))
+    y = rule(spec, query, key, value, bias, mask, query_lengths, key_lengths, check_random(rate, query, dropout_key))
     return y[0] if single else y
-
-
-def _check_shapes(query: jax.Array, key: jax.Array, value: jax.Array) -> int:
-    """The number K of key heads."""
-    where, shapes = "attention", f"{query.shape}, {key.shape} and {value.shape}"
-    fix = "give them heads: x.reshape(*x.shape[:-1], heads, -1)"
-    require(query.ndim == key.ndim == value.ndim == 4, where, "query, key and value (N, T, H, D)", shapes, fix)
-    (n, t, h, d), (m, s, k, c) = query.shape, key.shape
-    expected = f"key ({n}, S, K, {d}) for a query {query.shape}, and value (N, S, K, E) of the key's N, S and K"
-    ok = (n, d) == (m, c) and key.shape[:3] == value.shape[:3]
-    require(ok, where, expected, shapes, "project all three to as many channels a head")
-    require(k != 0 and h % k == 0, where, f"key heads that divide {h} query heads", k, "use H, or H / 2, ..., or 1")
-    require(
-        0 not in (t, s, d, h), where, "at least one query, key, head and channel", shapes, "leave empty batches out"
-    )
-    return k
-
-
-def _check_broadcast(name: str, a: jax.Array | None, scores: tuple[int, ...]) -> None:
-    if a is not None:
-        require_array("attention", name, a)
-        ok = a.ndim == 4 and all(n in (1, m) for n, m in zip(a.shape, scores, strict=True))
-        require(
-            ok, "attention", f"{name} of shape {scores}, each axis may be 1", a.shape, f"{name}[None, None] of (T, S)"
-        )
-
-
-def _check_lengths(name: str, lengths: jax.Array | None, n: int, most: int) -> None:
-    if lengths is not None:
-        require_array("attention", name, lengths)
-        ok = jnp.issubdtype(lengths.dtype, jnp.integer) and lengths.shape == (n,)
-        got = f"{lengths.dtype} of shape {lengths.shape}"
-        require(ok, "attention", f"{name}, integers of shape ({n},)", got, "one length an example")
-        expected = f"{name} from 0 to {most}"
-        require_values("attention", lengths, lambda a: (a >= 0) & (a <= most), expected, "count what is no padding")
-
-
-def _scale(scale: float | None, d: int) -> float:
-    if scale is None:
-        return 1 / math.sqrt(d)
-    return real("attention", "a finite scale", scale, lambda s: True, "leave it out for 1 / sqrt(D)")
-
-
-def check_window(window: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """The keys seen before and after a place; None for all."""
-    if window is None:
-        return None
-    if isinstance(window, Sequence) and not isinstance(window, str):
-        ok = len(window) == 2
-        require(ok, "attention", "one integer, or two", described(window), "window=(keys before, keys after)")
-        before, after = window
-    else:
-        before = after = window
-    return integer("attention", "window", before, 0), integer("attention", "window", after, 0)
-
-
-def _random(rate: float, query: jax.Array, key: jax.Array | None) -> jax.Array | None:
-    if not rate:
-        return None
-    if key is None:
-        raise InputError("attention", "a dropout_key for a rate above 0", "None", "pass jax.random.key(seed)")
-    require_key("attention", key)
-    for axis in sorted(varying(query) - varying(key)):  # else all parts of a batch would lose the same
-        key = jax.random.fold_in(key, lax.axis_index(axis))
-    return key
 
 
 def _split(a: jax.Array, heads: int) -> jax.Array:
